@@ -1,0 +1,348 @@
+//! Writing a file so that it is either whole or absent.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ArtifactError;
+
+/// The size of the write buffer, in bytes.
+const BUFFER: usize = 1 << 20;
+
+/// Writes `path` through `write` so that the file is either whole or absent.
+///
+/// The bytes go to a temporary file beside `path`, are flushed to the device, and the file is then
+/// renamed over `path`, whose old content stays until that instant. On any error, and if `write`
+/// panics, the temporary file is removed. A symbolic link at `path` is replaced, not followed.
+///
+/// # Errors
+///
+/// [`ArtifactError::Full`] if the disk is full, [`ArtifactError::Write`] for any other failure of
+/// `write` or of the device, [`ArtifactError::Rename`] if the final name cannot be taken.
+pub fn write_atomic(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), ArtifactError> {
+    let path = path.as_ref();
+    let mut temp = TempFile::beside(path)?;
+    let file = File::create(&temp.path).map_err(|e| ArtifactError::writing(path, e))?;
+    write_through(file, write).map_err(|e| ArtifactError::writing(path, e))?;
+    fs::rename(&temp.path, path).map_err(|source| ArtifactError::Rename {
+        from: temp.path.clone(),
+        to: path.to_path_buf(),
+        source,
+    })?;
+    temp.renamed = true;
+    sync_folder(parent(path)).map_err(|e| ArtifactError::writing(path, e))
+}
+
+/// Writes `bytes` to `path`; see [`write_atomic`].
+///
+/// # Errors
+///
+/// As [`write_atomic`].
+pub fn write_bytes_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ArtifactError> {
+    write_atomic(path, |writer| writer.write_all(bytes))
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+///
+/// [`ArtifactError::Read`] naming the file.
+pub fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>, ArtifactError> {
+    let path = path.as_ref();
+    fs::read(path).map_err(|source| ArtifactError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Creates a folder and its parents; a folder that exists is fine.
+///
+/// # Errors
+///
+/// [`ArtifactError::Create`] naming the folder.
+pub fn create_dir_all(path: impl AsRef<Path>) -> Result<(), ArtifactError> {
+    let path = path.as_ref();
+    fs::create_dir_all(path).map_err(|source| ArtifactError::Create {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Removes the temporary files that killed processes left in `dir` and returns their paths, sorted.
+///
+/// Call it only while holding the folder's [`Lock`](crate::Lock): the temporary file of a process
+/// that is still writing would go too.
+///
+/// # Errors
+///
+/// [`ArtifactError::Read`] if the folder cannot be listed, [`ArtifactError::Remove`] if a file
+/// cannot be removed.
+pub fn remove_stale_temps(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>, ArtifactError> {
+    let dir = dir.as_ref();
+    let read_error = |source| ArtifactError::Read {
+        path: dir.to_path_buf(),
+        source,
+    };
+    let mut removed = Vec::new();
+    for entry in fs::read_dir(dir).map_err(read_error)? {
+        let entry = entry.map_err(read_error)?;
+        if !is_temp_name(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let path = entry.path();
+        fs::remove_file(&path).map_err(|source| ArtifactError::Remove {
+            path: path.clone(),
+            source,
+        })?;
+        removed.push(path);
+    }
+    removed.sort();
+    Ok(removed)
+}
+
+/// A name for a temporary file; the file is removed when this is dropped before the rename.
+struct TempFile {
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl TempFile {
+    /// `.NAME.<pid>.<counter>.tmp` in the folder of `path`: a rename within one folder stays on one
+    /// file system, and the counter keeps threads of one process apart.
+    fn beside(path: &Path) -> Result<Self, ArtifactError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name = path.file_name().ok_or_else(|| ArtifactError::NoFileName {
+            path: path.to_path_buf(),
+        })?;
+        let mut temp = OsString::from(".");
+        temp.push(name);
+        temp.push(format!(
+            ".{}.{}.tmp",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        ));
+        Ok(Self {
+            path: parent(path).join(temp),
+            renamed: false,
+        })
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // The error that led here is the one to report; a file that stays is found by its name.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether `name` has the form that [`TempFile::beside`] gives.
+fn is_temp_name(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let Some(stem) = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".tmp"))
+    else {
+        return false;
+    };
+    let mut parts = stem.rsplitn(3, '.');
+    parts.next().is_some_and(digits)
+        && parts.next().is_some_and(digits)
+        && parts.next().is_some_and(|name| !name.is_empty())
+}
+
+/// Runs `write` on a buffered `file` and brings every byte to the device.
+fn write_through(
+    file: File,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(BUFFER, file);
+    write(&mut writer)?;
+    let file = writer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()
+}
+
+/// The folder of `path`, `.` for a bare file name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename in `folder` survive a power cut, on file systems that can promise that.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some network file systems cannot flush a folder, and a folder may be write-only.
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
+        other => other,
+    }
+}
+
+/// Folders cannot be flushed on this system.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_content_and_leaves_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        write_bytes_atomic(&path, b"old").unwrap();
+        write_bytes_atomic(&path, b"new content").unwrap();
+        assert_eq!(read_bytes(&path).unwrap(), b"new content");
+        assert_eq!(names(dir.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_the_old_content_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        write_bytes_atomic(&path, b"old").unwrap();
+        let error = write_atomic(&path, |writer| {
+            writer.write_all(&vec![7; 3 * BUFFER])?;
+            Err(io::ErrorKind::StorageFull.into())
+        })
+        .unwrap_err();
+        assert!(matches!(error, ArtifactError::Full { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with("no space left on the device while writing"));
+        assert!(text.contains("a.bin"), "{text}");
+        assert_eq!(read_bytes(&path).unwrap(), b"old");
+        assert_eq!(names(dir.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_failing_writer_leaves_nothing_when_there_was_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        let error = write_atomic(&path, |writer| {
+            writer.write_all(b"half")?;
+            Err(io::Error::other("the encoder gave up"))
+        })
+        .unwrap_err();
+        let ArtifactError::Write { path, source } = &error else {
+            panic!("{error:?}");
+        };
+        assert!(path.ends_with("a.bin"));
+        assert_eq!(source.to_string(), "the encoder gave up");
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_panicking_writer_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        let outcome = std::panic::catch_unwind(|| {
+            let _ = write_atomic(&path, |_| panic!("stop"));
+        });
+        assert!(outcome.is_err());
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_that_is_full_at_the_last_flush_is_noticed() {
+        let open = || File::options().write(true).open("/dev/full").unwrap();
+        // Fewer bytes than the buffer: only the flush touches the device.
+        let error = write_through(open(), |writer| writer.write_all(b"few")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let error = write_through(open(), |writer| writer.write_all(&vec![0; 2 * BUFFER]));
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let path = Path::new("x.bin");
+        let error = ArtifactError::writing(path, io::Error::from_raw_os_error(28));
+        assert!(matches!(error, ArtifactError::Full { .. }));
+    }
+
+    #[test]
+    fn a_name_that_is_a_folder_fails_and_cleans_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taken");
+        create_dir_all(path.join("inner")).unwrap();
+        let error = write_bytes_atomic(&path, b"x").unwrap_err();
+        assert!(matches!(error, ArtifactError::Rename { .. }), "{error:?}");
+        assert_eq!(names(dir.path()), ["taken"]);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let missing = Path::new("no/such/folder/file.bin");
+        for error in [
+            read_bytes(missing).unwrap_err(),
+            write_bytes_atomic(missing, b"x").unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("no/such/folder/file.bin"));
+        }
+        let error = write_bytes_atomic("/", b"x").unwrap_err();
+        assert!(matches!(error, ArtifactError::NoFileName { .. }));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        write_bytes_atomic(&file, b"x").unwrap();
+        let error = create_dir_all(file.join("below")).unwrap_err();
+        assert!(matches!(error, ArtifactError::Create { .. }));
+    }
+
+    #[test]
+    fn threads_writing_one_file_never_mix() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared.bin");
+        std::thread::scope(|scope| {
+            for byte in 0..8u8 {
+                let path = &path;
+                scope.spawn(move || write_bytes_atomic(path, &[byte; 4096]).unwrap());
+            }
+        });
+        let bytes = read_bytes(&path).unwrap();
+        assert_eq!(bytes.len(), 4096);
+        assert!(bytes.iter().all(|&byte| byte == bytes[0]));
+        assert_eq!(names(dir.path()), ["shared.bin"]);
+    }
+
+    #[test]
+    fn only_our_temporary_files_are_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = TempFile::beside(&dir.path().join("a.bin")).unwrap();
+        for name in [
+            ".a.tmp",
+            "a.1.2.tmp",
+            ".a.1.x.tmp",
+            "..1.tmp",
+            ".1.2.tmp",
+            "a",
+        ] {
+            fs::write(dir.path().join(name), b"keep").unwrap();
+        }
+        fs::write(&ours.path, b"stale").unwrap();
+        assert_eq!(
+            remove_stale_temps(dir.path()).unwrap(),
+            std::slice::from_ref(&ours.path)
+        );
+        assert_eq!(names(dir.path()).len(), 6);
+        assert!(remove_stale_temps(dir.path()).unwrap().is_empty());
+    }
+}

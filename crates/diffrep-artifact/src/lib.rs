@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod atomic;
+mod error;
+mod hash;
+mod json;
+mod lock;
+mod record;
+
+pub use atomic::{
+    create_dir_all, read_bytes, remove_stale_temps, write_atomic, write_bytes_atomic,
+};
+pub use error::ArtifactError;
+pub use hash::Sha256Hex;
+pub use json::{read_json, write_json_atomic};
+pub use lock::Lock;
+pub use record::{Host, Provenance, Record, read_record, unix_now, write_record};

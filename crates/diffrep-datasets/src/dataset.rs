@@ -1,0 +1,322 @@
+//! A labelled set of images, held in memory or decoded when asked for.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use diffrep_artifact::{Sha256Hex, read_bytes};
+use serde::{Deserialize, Serialize};
+
+use crate::decode::decode;
+use crate::error::io_error;
+use crate::{DatasetError, Image};
+
+/// The part of a data set that a sample belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// For fitting parameters.
+    Train,
+    /// For choosing settings.
+    Validation,
+    /// For the number that is reported, once.
+    Test,
+}
+
+impl Split {
+    /// All splits, in the order in which they are used.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// Images of one size held in memory, in `[count, height, width, channels]` order.
+#[derive(Clone)]
+pub struct Pixels {
+    /// Rows of each image.
+    pub height: usize,
+    /// Columns of each image.
+    pub width: usize,
+    /// 1 for grey, 3 for colour.
+    pub channels: usize,
+    /// All samples.
+    pub data: Vec<u8>,
+}
+
+impl Pixels {
+    fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn of(&self, row: usize) -> &[u8] {
+        &self.data[row * self.image_len()..][..self.image_len()]
+    }
+}
+
+/// Where the images are; shared by a data set and its subsets.
+pub(crate) enum Source {
+    /// Decoded, in memory.
+    Memory(Pixels),
+    /// Files below a root, by their path relative to it with `/` between the parts.
+    Files { root: PathBuf, names: Vec<String> },
+}
+
+/// One split of a data set: images with a label and a stable identity each.
+///
+/// Cloning is cheap, and subsets share the images with the whole.
+#[derive(Clone)]
+pub struct Dataset {
+    split: Split,
+    class_names: Arc<[String]>,
+    labels: Vec<u32>,
+    ids: Vec<u64>,
+    rows: Vec<usize>,
+    source: Arc<Source>,
+}
+
+impl Dataset {
+    /// Makes a data set of images in memory, for synthetic data and tests.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths disagree, an id occurs twice, or a label is not below the number of class names.
+    pub fn from_pixels(
+        split: Split,
+        class_names: Vec<String>,
+        labels: Vec<u32>,
+        ids: Vec<u64>,
+        pixels: Pixels,
+    ) -> Self {
+        assert_eq!(
+            pixels.data.len(),
+            labels.len() * pixels.image_len(),
+            "pixels and labels disagree"
+        );
+        assert_eq!(duplicate(&ids), None, "an id occurs twice");
+        Self::from_parts(
+            split,
+            class_names.into(),
+            labels,
+            ids,
+            Source::Memory(pixels),
+        )
+    }
+
+    pub(crate) fn from_parts(
+        split: Split,
+        class_names: Arc<[String]>,
+        labels: Vec<u32>,
+        ids: Vec<u64>,
+        source: Source,
+    ) -> Self {
+        assert_eq!(labels.len(), ids.len(), "labels and ids disagree");
+        let classes = class_names.len();
+        assert!(
+            labels.iter().all(|&label| (label as usize) < classes),
+            "a label has no class name"
+        );
+        Self {
+            split,
+            class_names,
+            rows: (0..labels.len()).collect(),
+            labels,
+            ids,
+            source: Arc::new(source),
+        }
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The split that was opened.
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    /// Names of the classes; the label is the position.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// Label of a sample, in `0..class_names().len()`.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
+    pub fn label(&self, index: usize) -> u32 {
+        self.labels[index]
+    }
+
+    /// Labels of all samples.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// Identity of a sample: unique within the split, the same in every subset, used to key its noise.
+    ///
+    /// For IDX files it is the position in the original file, for class folders the first eight bytes (big-endian) of
+    /// the SHA-256 of `class/.../file` below the split's folder.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
+    pub fn id(&self, index: usize) -> u64 {
+        self.ids[index]
+    }
+
+    /// Identities of all samples.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// Path of a sample's file, or nothing where images are held in memory.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
+    pub fn path(&self, index: usize) -> Option<PathBuf> {
+        match &*self.source {
+            Source::Memory(_) => None,
+            Source::Files { root, names } => Some(root.join(&names[self.rows[index]])),
+        }
+    }
+
+    /// The image of a sample, decoded now if it lies in a file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or decoded.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
+    pub fn image(&self, index: usize) -> Result<Image, DatasetError> {
+        let row = self.rows[index];
+        match &*self.source {
+            Source::Memory(pixels) => Ok(Image::new(
+                pixels.width,
+                pixels.height,
+                pixels.channels,
+                pixels.of(row).to_vec(),
+            )),
+            Source::Files { root, names } => {
+                let path = root.join(&names[row]);
+                decode(&path, &read_bytes(&path)?)
+            }
+        }
+    }
+
+    /// Samples at the given positions, in that order; labels, ids and class names stay as they are.
+    ///
+    /// # Panics
+    ///
+    /// If a position is not below [`Dataset::len`].
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        Self {
+            split: self.split,
+            class_names: Arc::clone(&self.class_names),
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            ids: indices.iter().map(|&index| self.ids[index]).collect(),
+            rows: indices.iter().map(|&index| self.rows[index]).collect(),
+            source: Arc::clone(&self.source),
+        }
+    }
+
+    /// A hash of everything that can change a result: class names, labels, ids and images, in their order.
+    ///
+    /// Images in memory count with their shape and pixels, files with their name below the split's folder and their
+    /// size; the content of files is not read, so a change that keeps the size goes unnoticed.
+    ///
+    /// # Errors
+    ///
+    /// If the size of a file cannot be read.
+    pub fn fingerprint(&self) -> Result<Sha256Hex, DatasetError> {
+        #[derive(Serialize)]
+        struct Parts<'a> {
+            class_names: &'a [String],
+            labels: Sha256Hex,
+            ids: Sha256Hex,
+            images: Sha256Hex,
+        }
+
+        let labels: Vec<u8> = self
+            .labels
+            .iter()
+            .flat_map(|label| label.to_le_bytes())
+            .collect();
+        let ids: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        Ok(Sha256Hex::hash_json(&Parts {
+            class_names: &self.class_names,
+            labels: Sha256Hex::hash_bytes(&labels),
+            ids: Sha256Hex::hash_bytes(&ids),
+            images: self.images_hash()?,
+        })?)
+    }
+
+    fn images_hash(&self) -> Result<Sha256Hex, DatasetError> {
+        match &*self.source {
+            Source::Memory(pixels) => {
+                let shape = [pixels.height, pixels.width, pixels.channels];
+                let mut bytes: Vec<u8> = shape
+                    .iter()
+                    .flat_map(|&size| (size as u64).to_le_bytes())
+                    .collect();
+                for &row in &self.rows {
+                    bytes.extend_from_slice(pixels.of(row));
+                }
+                Ok(Sha256Hex::hash_bytes(&bytes))
+            }
+            Source::Files { root, names } => {
+                let files = self
+                    .rows
+                    .iter()
+                    .map(|&row| {
+                        let path = root.join(&names[row]);
+                        let size = fs::metadata(&path)
+                            .map_err(io_error(&path, "examined"))?
+                            .len();
+                        Ok((names[row].as_str(), size))
+                    })
+                    .collect::<Result<Vec<_>, DatasetError>>()?;
+                Ok(Sha256Hex::hash_json(&files)?)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "Dataset({} split, {} samples, {} classes)",
+            self.split,
+            self.len(),
+            self.class_names.len()
+        )
+    }
+}
+
+/// The smallest value that occurs more than once.
+pub(crate) fn duplicate(ids: &[u64]) -> Option<u64> {
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    sorted
+        .windows(2)
+        .find(|pair| pair[0] == pair[1])
+        .map(|pair| pair[0])
+}

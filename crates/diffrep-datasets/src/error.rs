@@ -1,0 +1,280 @@
+//! What can go wrong with files, folders, images and requests about them.
+
+use std::path::{Path, PathBuf};
+
+use diffrep_artifact::ArtifactError;
+
+use crate::Split;
+
+/// Every error of this crate.
+///
+/// Each message is one sentence that names the file or folder and, where there is one, the valid range.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// A file could not be read or written, or is not the JSON expected.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+
+    /// The operating system refused a folder, or a file cannot be decompressed.
+    #[error("{path} cannot be {action}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a participle: "opened", "listed", "decompressed".
+        action: &'static str,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+
+    /// The path given for a data set is absent or is a file.
+    #[error("{path} is not a folder, and a data set is opened by its folder", path = .path.display())]
+    NotAFolder {
+        /// The path as given.
+        path: PathBuf,
+    },
+
+    /// The folder holds neither IDX files nor class folders with images.
+    #[error(
+        "{path} holds no data set: expected IDX files such as train-images-idx3-ubyte.gz, or one folder of images per class (optionally below train, val or test)",
+        path = .path.display()
+    )]
+    NoDataset {
+        /// The folder as given.
+        path: PathBuf,
+    },
+
+    /// The data set exists but lacks the split asked for.
+    #[error("{path} has no {split} split; it has: {available}", path = .path.display())]
+    NoSuchSplit {
+        /// The data set's folder.
+        path: PathBuf,
+        /// The split asked for.
+        split: Split,
+        /// The splits that exist, separated by commas.
+        available: String,
+    },
+
+    /// A class folder holds no image.
+    #[error(
+        "the class folder {path} holds no image; expected files ending in .jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff or .webp",
+        path = .path.display()
+    )]
+    EmptyClass {
+        /// The class folder.
+        path: PathBuf,
+    },
+
+    /// A split has a class folder that the training split does not have.
+    #[error("the class folder {path} is not among the {known} classes of the training split", path = .path.display())]
+    UnknownClass {
+        /// The folder of the unknown class.
+        path: PathBuf,
+        /// How many classes the training split has.
+        known: usize,
+    },
+
+    /// Symbolic links lead a folder back into itself.
+    #[error("the link {path} leads back to a folder that contains it", path = .path.display())]
+    LinkLoop {
+        /// The link.
+        path: PathBuf,
+    },
+
+    /// A file name is not valid UTF-8, so it has no portable identity.
+    #[error("{path} has a name that is not valid UTF-8", path = .path.display())]
+    NotUtf8 {
+        /// The file or folder.
+        path: PathBuf,
+    },
+
+    /// Two samples of one split share their identity.
+    #[error("{path} has two samples with the id {id}; ids must be unique within a split", path = .path.display())]
+    DuplicateId {
+        /// The ids file, or the folder whose file names collide.
+        path: PathBuf,
+        /// The identity that occurs twice.
+        id: u64,
+    },
+
+    /// An id is negative.
+    #[error("{path} holds the id {id} at position {position}; expected 0 or more", path = .path.display())]
+    NegativeId {
+        /// The ids file.
+        path: PathBuf,
+        /// Where it stands in the file, from 0.
+        position: usize,
+        /// The id found.
+        id: i32,
+    },
+
+    /// A file is not IDX at all.
+    #[error("{path} is not an IDX file: it starts with the bytes {found:02x?}, expected 00 00, a type code and the number of dimensions", path = .path.display())]
+    WrongMagic {
+        /// The file.
+        path: PathBuf,
+        /// Its first four bytes.
+        found: [u8; 4],
+    },
+
+    /// An IDX file holds another number type.
+    #[error("{path} holds elements of IDX type 0x{found:02x}, expected 0x{expected:02x}", path = .path.display())]
+    WrongType {
+        /// The file.
+        path: PathBuf,
+        /// The type code asked for.
+        expected: u8,
+        /// The type code in the file.
+        found: u8,
+    },
+
+    /// An IDX file has another number of dimensions, or an empty one.
+    #[error("{path} has the dimensions {found:?}, expected {expected}", path = .path.display())]
+    WrongDimensions {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, in words.
+        expected: &'static str,
+        /// The dimensions in the file.
+        found: Vec<usize>,
+    },
+
+    /// A file ends before its last element.
+    #[error("{path} is truncated: expected {expected} bytes of decoded content, found {found}", path = .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that the header promises, header included.
+        expected: u64,
+        /// Bytes found after decompression.
+        found: u64,
+    },
+
+    /// A file goes on after its last element.
+    #[error("{path} has bytes after its last element: expected exactly {expected} bytes of decoded content", path = .path.display())]
+    TrailingBytes {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that the header promises, header included.
+        expected: u64,
+    },
+
+    /// Two files that belong together describe different numbers of samples.
+    #[error("{path} holds {found} entries, but {images} holds {expected} images", path = .path.display(), images = .images.display())]
+    CountMismatch {
+        /// The labels or ids file.
+        path: PathBuf,
+        /// The images file.
+        images: PathBuf,
+        /// Number of images.
+        expected: usize,
+        /// Number of labels or ids.
+        found: usize,
+    },
+
+    /// A label has no class name.
+    #[error("{path} holds the label {label} at position {position}; expected 0..={max}, one for each class name", path = .path.display(), max = .classes.saturating_sub(1))]
+    LabelRange {
+        /// The labels file.
+        path: PathBuf,
+        /// Where it stands in the file, from 0.
+        position: usize,
+        /// The label found.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+
+    /// An image file is neither PNG nor JPEG, whatever its extension says.
+    #[error("{path} is neither a PNG nor a JPEG file, judging by its first bytes", path = .path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// An image file is damaged or uses a feature that the decoder lacks.
+    #[error("{path} cannot be decoded", path = .path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        #[source]
+        source: ::image::ImageError,
+    },
+
+    /// A JPEG file ends before its end-of-image marker.
+    #[error("{path} is a truncated JPEG file: its end-of-image marker is missing", path = .path.display())]
+    TruncatedJpeg {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A sample cannot become a network input; the source says why.
+    #[error("the sample {name} cannot become a network input")]
+    Sample {
+        /// File path, or data set position for samples held in memory.
+        name: String,
+        /// The reason.
+        #[source]
+        source: Box<DatasetError>,
+    },
+
+    /// An image does not fit the size asked for.
+    #[error("an image of {width}x{height} pixels does not fit: expected {expected}")]
+    ImageSize {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// The valid sizes, in words.
+        expected: String,
+    },
+
+    /// A colour image was met where grey ones were promised.
+    #[error(
+        "an image has three channels, expected one; ask for grey made from colour to convert it"
+    )]
+    ColourImage,
+
+    /// A class has fewer samples than asked for.
+    #[error(
+        "class {class} has {available} samples, and {wanted} were asked for; expected at most {most}"
+    )]
+    NotEnough {
+        /// The class label.
+        class: u32,
+        /// Samples in the class.
+        available: usize,
+        /// Samples asked for.
+        wanted: usize,
+        /// The most that can be taken; holding out leaves at least one.
+        most: usize,
+    },
+
+    /// A data set was to be cut into its own folder.
+    #[error("{path} holds the source of the cut, which would be overwritten; choose another destination", path = .path.display())]
+    SameFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// A fraction is outside its range.
+    #[error("the fraction to hold out is {fraction}, expected more than 0 and less than 1")]
+    Fraction {
+        /// The value given.
+        fraction: f64,
+    },
+}
+
+/// Makes a function for `map_err` that adds the path to an operating system error.
+pub(crate) fn io_error<'a>(
+    path: &'a Path,
+    action: &'static str,
+) -> impl FnOnce(std::io::Error) -> DatasetError + 'a {
+    move |source| DatasetError::Io {
+        path: path.to_path_buf(),
+        action,
+        source,
+    }
+}

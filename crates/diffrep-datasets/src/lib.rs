@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+
+mod center_crop;
+mod cut;
+mod dataset;
+mod decode;
+mod error;
+pub mod fashion_mnist;
+pub mod idx;
+mod idx_folder;
+mod image;
+mod loader;
+mod open;
+mod prefetch;
+mod preprocess;
+mod resample;
+mod split;
+mod tree;
+
+pub use center_crop::center_crop;
+pub use cut::{CutReport, CutSpec, Description, SplitDescription, TestCut, cut_idx};
+pub use dataset::{Dataset, Pixels, Split};
+pub use error::DatasetError;
+pub use image::Image;
+pub use loader::{Loaded, OnError, Skipped, check, load_batch, load_batch_or_skip};
+pub use open::{available_splits, open, open_class_folders};
+pub use prefetch::{Batch, BatchPlan, Prefetcher};
+pub use preprocess::{Channels, Fit, Preprocess, to_unit_range};
+pub use resample::{Filter, resize};
+pub use split::{HoldOut, balanced_subset, hold_out};

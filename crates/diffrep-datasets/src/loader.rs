@@ -1,0 +1,186 @@
+//! Filling batches on several threads.
+
+use rayon::prelude::*;
+
+use crate::{Dataset, DatasetError, Preprocess};
+
+/// What to do about a sample that cannot be read, decoded or fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnError {
+    /// Stop with its error.
+    Fail,
+    /// Leave it out and list it; labels and ids of the others stay as they are.
+    Skip,
+}
+
+/// A sample that was left out.
+#[derive(Debug)]
+pub struct Skipped {
+    /// Its position in the data set.
+    pub index: usize,
+    /// Its identity.
+    pub id: u64,
+    /// Its file, or its position in words where images are held in memory.
+    pub name: String,
+    /// Why.
+    pub reason: DatasetError,
+}
+
+/// Which samples of a batch are in its buffer.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Positions in the data set, one for each row at the front of the buffer, in the order asked for.
+    pub indices: Vec<usize>,
+    /// The samples left out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Fills `out`, in `[batch, channels, height, width]` order, with the network inputs of the samples at `indices`.
+///
+/// `flips`, where given, says for each position whether the image is mirrored left to right.
+///
+/// # Errors
+///
+/// If an image cannot be read, decoded or fitted; of several, the one that comes first in `indices`.
+///
+/// # Panics
+///
+/// If `out` or `flips` has another length than `indices` asks for, or an index is not below `dataset.len()`.
+pub fn load_batch(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    indices: &[usize],
+    flips: Option<&[bool]>,
+    out: &mut [f32],
+) -> Result<(), DatasetError> {
+    load_rows(dataset, preprocess, indices, flips, out)
+        .into_iter()
+        .collect()
+}
+
+/// Like [`load_batch`], but samples that fail may be left out.
+///
+/// The rows of the other samples are moved to the front of `out`, without gaps; what stands behind them is unspecified.
+///
+/// # Errors
+///
+/// As [`load_batch`] with [`OnError::Fail`]; none with [`OnError::Skip`].
+///
+/// # Panics
+///
+/// As [`load_batch`].
+pub fn load_batch_or_skip(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    indices: &[usize],
+    flips: Option<&[bool]>,
+    on_error: OnError,
+    out: &mut [f32],
+) -> Result<Loaded, DatasetError> {
+    let rows = load_rows(dataset, preprocess, indices, flips, out);
+    let mut loaded = Loaded {
+        indices: Vec::with_capacity(indices.len()),
+        skipped: Vec::new(),
+    };
+    let row_len = preprocess.len();
+    for (position, (&index, row)) in indices.iter().zip(rows).enumerate() {
+        match row {
+            Ok(()) => {
+                let start = loaded.indices.len() * row_len;
+                out.copy_within(position * row_len..(position + 1) * row_len, start);
+                loaded.indices.push(index);
+            }
+            Err(reason) => loaded.skipped.push(on_error.apply(dataset, index, reason)?),
+        }
+    }
+    Ok(loaded)
+}
+
+/// Decodes every image once and returns the samples that could be decoded.
+///
+/// # Errors
+///
+/// With [`OnError::Fail`], the first image that cannot be read or decoded; none with [`OnError::Skip`].
+pub fn check(
+    dataset: &Dataset,
+    on_error: OnError,
+) -> Result<(Dataset, Vec<Skipped>), DatasetError> {
+    let results: Vec<Result<(), DatasetError>> = (0..dataset.len())
+        .into_par_iter()
+        .map(|index| dataset.image(index).map(drop))
+        .collect();
+    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(()) => kept.push(index),
+            Err(reason) => skipped.push(on_error.apply(dataset, index, reason)?),
+        }
+    }
+    Ok((dataset.subset(&kept), skipped))
+}
+
+impl OnError {
+    fn apply(
+        self,
+        dataset: &Dataset,
+        index: usize,
+        reason: DatasetError,
+    ) -> Result<Skipped, DatasetError> {
+        if self == Self::Fail {
+            return Err(reason);
+        }
+        let name = sample_name(dataset, index);
+        tracing::debug!(name, %reason, "skipped");
+        Ok(Skipped {
+            index,
+            id: dataset.id(index),
+            name,
+            reason,
+        })
+    }
+}
+
+/// Fills every row that can be filled and tells for each how it went.
+fn load_rows(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    indices: &[usize],
+    flips: Option<&[bool]>,
+    out: &mut [f32],
+) -> Vec<Result<(), DatasetError>> {
+    assert!(
+        preprocess.size > 0,
+        "the size of a network input is at least 1"
+    );
+    assert_eq!(
+        out.len(),
+        indices.len() * preprocess.len(),
+        "the batch buffer has another size than the batch"
+    );
+    assert!(
+        flips.is_none_or(|flips| flips.len() == indices.len()),
+        "there must be one flip for each index"
+    );
+    indices
+        .par_iter()
+        .zip(out.par_chunks_exact_mut(preprocess.len()))
+        .enumerate()
+        .map(|(position, (&index, out))| {
+            let image = dataset.image(index)?;
+            let flip = flips.is_some_and(|flips| flips[position]);
+            preprocess
+                .write(&image, flip, out)
+                .map_err(|source| DatasetError::Sample {
+                    name: sample_name(dataset, index),
+                    source: Box::new(source),
+                })
+        })
+        .collect()
+}
+
+fn sample_name(dataset: &Dataset, index: usize) -> String {
+    match dataset.path(index) {
+        Some(path) => path.display().to_string(),
+        None => format!("number {index} of the {} split", dataset.split()),
+    }
+}

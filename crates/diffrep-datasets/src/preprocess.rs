@@ -1,0 +1,160 @@
+//! From a decoded image to the values that a network reads.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DatasetError, Image, center_crop::center_crop};
+
+/// How an image is brought to the square that the network reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fit {
+    /// Centred on a square of background 0; an odd pixel goes to the right or below. Larger images are an error.
+    PadTo,
+    /// Resized by halving and bicubic interpolation until the short side fits, then cropped at the centre: the
+    /// reference's `center_crop_arr`, bit for bit.
+    CenterCrop,
+    /// Taken as it is; any other size is an error.
+    Exact,
+}
+
+/// How many channels the network reads and where they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channels {
+    /// One channel; colour images are an error.
+    Grey,
+    /// One channel; colour images are converted by ITU-R 601 luma.
+    GreyFromColour,
+    /// Three channels; grey images are replicated.
+    Rgb,
+}
+
+impl Channels {
+    /// 1 or 3.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Grey | Self::GreyFromColour => 1,
+            Self::Rgb => 3,
+        }
+    }
+}
+
+/// The network's input: a square of `size` pixels with the given channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Preprocess {
+    /// Rows and columns.
+    pub size: usize,
+    /// Channels and their origin.
+    pub channels: Channels,
+    /// How images of another size are treated.
+    pub fit: Fit,
+}
+
+impl Preprocess {
+    /// Values of one network input, `channels * size * size`.
+    pub fn len(&self) -> usize {
+        self.channels.count() * self.size * self.size
+    }
+
+    /// Whether an input has no values, which only a size of 0 gives.
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Brings an image to the size and channels asked for, still in `u8`.
+    ///
+    /// # Errors
+    ///
+    /// If the image does not fit, or is in colour where grey was promised.
+    pub fn apply(&self, image: &Image) -> Result<Image, DatasetError> {
+        let fitted = match self.fit {
+            Fit::PadTo => self.pad(image)?,
+            Fit::CenterCrop => center_crop(image, self.size),
+            Fit::Exact => self.exact(image)?,
+        };
+        match self.channels {
+            Channels::Rgb => Ok(fitted.to_rgb()),
+            Channels::GreyFromColour => Ok(fitted.to_grey()),
+            Channels::Grey if fitted.channels() == 3 => Err(DatasetError::ColourImage),
+            Channels::Grey => Ok(fitted),
+        }
+    }
+
+    /// Writes the network input of an image into `out` in `[channels, height, width]` order, mirrored if asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Preprocess::apply`].
+    ///
+    /// # Panics
+    ///
+    /// If `out` is not [`Preprocess::len`] long.
+    pub fn write(&self, image: &Image, flip: bool, out: &mut [f32]) -> Result<(), DatasetError> {
+        assert_eq!(
+            out.len(),
+            self.len(),
+            "the output has another size than the network input"
+        );
+        let fitted = self.apply(image)?;
+        let channels = fitted.channels();
+        for (channel, plane) in out.chunks_exact_mut(self.size * self.size).enumerate() {
+            let rows = fitted.pixels().chunks_exact(self.size * channels);
+            for (row, out_row) in rows.zip(plane.chunks_exact_mut(self.size)) {
+                let samples = row[channel..].iter().step_by(channels).copied();
+                if flip {
+                    fill(out_row, samples.rev());
+                } else {
+                    fill(out_row, samples);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pad(&self, image: &Image) -> Result<Image, DatasetError> {
+        if image.width() > self.size || image.height() > self.size {
+            return Err(self.size_error(image, "at most"));
+        }
+        let channels = image.channels();
+        let (left, top) = (
+            (self.size - image.width()) / 2,
+            (self.size - image.height()) / 2,
+        );
+        let mut pixels = vec![0; self.size * self.size * channels];
+        for (y, row) in image
+            .pixels()
+            .chunks_exact(image.width() * channels)
+            .enumerate()
+        {
+            let start = ((top + y) * self.size + left) * channels;
+            pixels[start..start + row.len()].copy_from_slice(row);
+        }
+        Ok(Image::new(self.size, self.size, channels, pixels))
+    }
+
+    fn exact(&self, image: &Image) -> Result<Image, DatasetError> {
+        if image.width() != self.size || image.height() != self.size {
+            return Err(self.size_error(image, "exactly"));
+        }
+        Ok(image.clone())
+    }
+
+    fn size_error(&self, image: &Image, bound: &str) -> DatasetError {
+        DatasetError::ImageSize {
+            width: image.width(),
+            height: image.height(),
+            expected: format!("{bound} {size}x{size}", size = self.size),
+        }
+    }
+}
+
+/// Maps `0..=255` to `-1..=1`: divided by 127.5, then less 1, both in `f32` as the reference does.
+pub fn to_unit_range(value: u8) -> f32 {
+    f32::from(value) / 127.5 - 1.0
+}
+
+fn fill(out: &mut [f32], samples: impl Iterator<Item = u8>) {
+    for (out, sample) in out.iter_mut().zip(samples) {
+        *out = to_unit_range(sample);
+    }
+}

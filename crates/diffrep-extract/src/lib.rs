@@ -1,0 +1,1 @@
+//! Images to features: noising, the frozen encoder, pooling, batching and resume

@@ -1,0 +1,1 @@
+//! Classifier heads that read pooled diffusion features

@@ -1,0 +1,1 @@
+//! Published checkpoints to modules: architecture inference, strict loading, a report of every tensor

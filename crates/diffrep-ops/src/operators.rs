@@ -1,0 +1,110 @@
+use burn::tensor::{Tensor, activation::silu, module::conv2d, ops::ConvOptions};
+
+/// What follows a normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// x * sigmoid(x).
+    Silu,
+}
+
+/// Stride-1 convolution that keeps height and width (padding of half the kernel).
+///
+/// # Shapes
+///
+/// - `x`: `[batch, channels_in, height, width]`
+/// - `weight`: `[channels_out, channels_in, kernel, kernel]` with an odd kernel
+/// - `bias`: `[channels_out]`
+/// - result: `[batch, channels_out, height, width]`
+pub fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+    if vectorised::takes_conv(&x, &weight) {
+        return vectorised::conv2d_same(x, weight, bias);
+    }
+    let [_, _, kernel_height, kernel_width] = weight.dims();
+    let padding = [kernel_height / 2, kernel_width / 2];
+    conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], padding, [1, 1], 1))
+}
+
+/// Group normalisation with a scale and shift per image and channel, then an activation:
+/// act(scale * (x - mean) / sqrt(variance + eps) + shift), mean and variance over each group of
+/// channels and all pixels. Statistics are taken in f32.
+///
+/// # Shapes
+///
+/// - `x`, result: `[batch, channels, height, width]`
+/// - `scale`, `shift`: `[batch, channels]`
+pub fn group_norm(
+    x: Tensor<4>,
+    scale: Tensor<2>,
+    shift: Tensor<2>,
+    groups: usize,
+    eps: f64,
+    activation: Activation,
+) -> Tensor<4> {
+    #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+    if vectorised::takes_norm(&x) {
+        return vectorised::group_norm(x, scale, shift, groups, eps, activation);
+    }
+    let [batch, channels, height, width] = x.dims();
+    let grouped = x.reshape([batch, groups, channels / groups * height * width]);
+    let centred = grouped.clone() - grouped.mean_dim(2);
+    let variance = centred.clone().square().mean_dim(2);
+    let normal = (centred / (variance + eps).sqrt()).reshape([batch, channels, height, width]);
+    let z = normal * scale.reshape([batch, channels, 1, 1]) + shift.reshape([batch, channels, 1, 1]);
+    match activation {
+        Activation::Identity => z,
+        Activation::Silu => silu(z),
+    }
+}
+
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+mod vectorised {
+    use burn::backend::Dispatch;
+    use burn::tensor::{DType, Tensor};
+
+    use super::Activation;
+    use crate::cpu::conv::Shape;
+    use crate::extension::{KernelOps, NormOptions};
+
+    fn on_flex(tensor: &Tensor<4>) -> bool {
+        tensor.dtype() == DType::F32 && crate::operators::is_flex(&tensor.device())
+    }
+
+    pub(super) fn takes_conv(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
+        let [batch, channels_in, height, width] = x.dims();
+        let [channels_out, _, kernel, kernel_width] = weight.dims();
+        let shape = Shape { batch, channels_in, channels_out, height, width, kernel };
+        kernel == kernel_width && shape.supported() && on_flex(x) && on_flex(weight)
+    }
+
+    pub(super) fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        Tensor::from_dispatch(Dispatch::same_conv2d(x, weight, bias))
+    }
+
+    pub(super) fn takes_norm(x: &Tensor<4>) -> bool {
+        on_flex(x)
+    }
+
+    pub(super) fn group_norm(
+        x: Tensor<4>,
+        scale: Tensor<2>,
+        shift: Tensor<2>,
+        groups: usize,
+        eps: f64,
+        activation: Activation,
+    ) -> Tensor<4> {
+        let silu = activation == Activation::Silu;
+        let options = NormOptions { groups, eps: eps as f32, silu };
+        let (x, scale, shift) = (x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+        Tensor::from_dispatch(Dispatch::scaled_group_norm(x, scale, shift, options))
+    }
+}
+
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+fn is_flex(device: &burn::tensor::Device) -> bool {
+    use burn::backend::DispatchDevice;
+    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
+}

@@ -1,0 +1,1 @@
+//! Adaptive average pooling pyramids and flattening of feature maps

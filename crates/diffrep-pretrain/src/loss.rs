@@ -1,0 +1,52 @@
+//! Training losses (guided_diffusion/gaussian_diffusion.py, `training_losses`).
+
+use burn::tensor::Tensor;
+use diffrep_schedule::{Prediction, Schedule, VarianceKind, q_sample, variational_bound};
+
+/// The loss of a batch, per image, `[batch]`.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Mean squared error of the predicted noise (Eq. 4 of the paper).
+    pub mse: Tensor<1>,
+    /// The variational bound scaled by T / 1000, where the variance is learned.
+    pub bound: Option<Tensor<1>>,
+}
+
+impl Loss {
+    /// What is minimised: the mean over images.
+    pub fn total(&self) -> Tensor<1> {
+        match &self.bound {
+            None => self.mse.clone().mean(),
+            Some(bound) => (self.mse.clone() + bound.clone()).mean(),
+        }
+    }
+}
+
+/// The loss of `predict` on images noised to `t`. With a learned variance the bound sees the
+/// predicted noise as a constant, so that it trains the variance alone.
+///
+/// # Shapes
+///
+/// - `x0`, `noise`: `[batch, channels, height, width]`; `t`: one timestep an image
+pub fn loss(
+    schedule: &Schedule,
+    x0: Tensor<4>,
+    t: &[usize],
+    noise: Tensor<4>,
+    variance: VarianceKind,
+    predict: impl FnOnce(Tensor<4>) -> Tensor<4>,
+) -> Loss {
+    let [batch, channels, height, width] = x0.dims();
+    let x_t = q_sample(schedule, x0.clone(), t, noise.clone());
+    let output = predict(x_t.clone());
+    let eps = output.clone().narrow(1, 0, channels);
+    let error = (eps.clone() - noise).square();
+    let mse = error.reshape([batch, channels * height * width]).mean_dim(1).reshape([batch]);
+    let bound = (variance == VarianceKind::LearnedRange).then(|| {
+        let v = output.narrow(1, channels, channels);
+        let frozen = Tensor::cat(vec![eps.detach(), v], 1);
+        let prediction = Prediction::new(schedule, x_t.clone(), t, frozen, variance, false);
+        variational_bound(schedule, x0, x_t, t, &prediction) * (schedule.steps() as f64 / 1000.0)
+    });
+    Loss { mse, bound }
+}

@@ -1,0 +1,438 @@
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use diffrep_datasets::{Dataset, DatasetError, load_batch};
+use diffrep_rng::{Key, Stream};
+use diffrep_schedule::{Schedule, noise_batch};
+use diffrep_taps::Condition;
+use diffrep_train::{AdamW, Checkpoint, Ema, TrainError, parameters, with_parameters};
+use diffrep_unet::{ConfigError, UNet};
+use serde::{Deserialize, Serialize};
+
+use crate::config::PretrainConfig;
+use crate::loss::loss;
+
+/// Images a batch when the held-out loss is taken.
+const HELD_OUT_BATCH: usize = 64;
+/// Draw number of the noise on held-out images, which no epoch uses.
+const HELD_OUT_DRAW: u32 = u32::MAX;
+
+/// Why a run stops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PretrainError {
+    /// An image cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The network cannot be built.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The folder holds a run with other settings.
+    #[error("{} belongs to a run with another configuration: choose another folder, or delete it to start anew", path.display())]
+    OtherRun {
+        /// The checkpoint found.
+        path: PathBuf,
+    },
+    /// There are too few images.
+    #[error("{images} images are too few: {held_out} are held out and a batch takes {batch}")]
+    TooFew {
+        /// Images in the data set.
+        images: usize,
+        /// Images held out.
+        held_out: usize,
+        /// Images a batch.
+        batch: usize,
+    },
+    /// The loss or the gradients left the finite numbers.
+    #[error("the training diverged at step {step} (loss {loss}, gradient norm {norm}): lower the learning rate or the clipping norm; the last checkpoint is still good")]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// Its gradient norm.
+        norm: f64,
+    },
+}
+
+/// Where a run stands: everything before this is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Epochs finished.
+    pub epoch: u32,
+    /// Steps finished in the current epoch.
+    pub batch: usize,
+    /// Steps finished in all.
+    pub step: u64,
+}
+
+/// A point of the loss curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossPoint {
+    /// Steps finished.
+    pub step: u64,
+    /// Images seen.
+    pub images: u64,
+    /// Mean training loss since the last point.
+    pub train: f64,
+    /// Mean squared error of the averaged weights on held-out images (fixed noise and timesteps).
+    pub held_out: f64,
+}
+
+/// What is written beside the weights, so that a reader knows where they come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainingRecord {
+    /// Settings.
+    pub config: PretrainConfig,
+    /// Fingerprint of the images.
+    pub data: String,
+    /// Where the run stands.
+    pub position: Position,
+    /// The loss curve.
+    pub curve: Vec<LossPoint>,
+    /// Seconds spent training, over all restarts.
+    pub seconds: f64,
+}
+
+/// What a run tells while it goes.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step {
+        /// Where the run stands.
+        position: Position,
+        /// Steps the whole run takes.
+        steps: u64,
+        /// Loss of the batch.
+        loss: f64,
+        /// Learning rate used.
+        rate: f64,
+    },
+    /// A checkpoint was written; the averaged network can be sampled.
+    Checkpoint {
+        /// The network with averaged weights.
+        network: &'a UNet,
+        /// The record so far.
+        record: &'a TrainingRecord,
+    },
+}
+
+/// A pre-training run in memory.
+#[derive(Debug)]
+pub struct Pretraining {
+    network: UNet,
+    optimizer: AdamW,
+    ema: Ema,
+    record: TrainingRecord,
+    device: Device,
+    train: Vec<usize>,
+    held_out: Vec<usize>,
+}
+
+impl Pretraining {
+    /// Builds the network, or takes up the run whose checkpoint lies at `checkpoint`.
+    ///
+    /// # Errors
+    ///
+    /// When the settings do not fit, or the checkpoint is damaged or of another run.
+    pub fn open(
+        config: PretrainConfig,
+        dataset: &Dataset,
+        fingerprint: String,
+        checkpoint: &Path,
+        device: &Device,
+    ) -> Result<Self, PretrainError> {
+        let images = dataset.len();
+        if images < config.held_out + config.batch || config.batch == 0 {
+            let PretrainConfig { held_out, batch, .. } = config;
+            return Err(PretrainError::TooFew { images, held_out, batch });
+        }
+        let plain = device.clone().without_autodiff();
+        plain.seed(config.seed);
+        let network = config.network.init(&plain)?;
+        let network = network.train();
+        let mut train: Vec<usize> = (0..images).collect();
+        Key::new(config.seed, Stream::Split).generator().shuffle(&mut train);
+        let mut held_out = train.split_off(images - config.held_out);
+        held_out.sort_unstable();
+        train.sort_unstable();
+        let mut run = Self {
+            optimizer: AdamW::new(config.optimizer),
+            ema: Ema::new(&network, config.ema_decay),
+            record: TrainingRecord {
+                config,
+                data: fingerprint,
+                position: Position::default(),
+                curve: Vec::new(),
+                seconds: 0.0,
+            },
+            network,
+            device: plain,
+            train,
+            held_out,
+        };
+        if checkpoint.exists() {
+            run.restore(checkpoint)?;
+        }
+        Ok(run)
+    }
+
+    fn restore(&mut self, path: &Path) -> Result<(), PretrainError> {
+        let checkpoint = Checkpoint::read(path, &self.device)?;
+        let malformed = |reason: String| TrainError::Malformed { path: path.into(), reason };
+        let record: TrainingRecord = serde_json::from_str(&checkpoint.state)
+            .map_err(|error| malformed(error.to_string()))?;
+        if record.config != self.record.config || record.data != self.record.data {
+            return Err(PretrainError::OtherRun { path: path.into() });
+        }
+        let expected = parameters(&self.network);
+        for prefix in ["model", "ema", "mean", "square"] {
+            let found = checkpoint.get(prefix);
+            for (name, value) in &expected {
+                match found.get(name) {
+                    Some(other) if other.dims() == value.dims() => {}
+                    _ => return Err(malformed(format!("`{prefix}.{name}` is missing or misshapen")).into()),
+                }
+            }
+        }
+        let weights = checkpoint.get("model");
+        self.network =
+            with_parameters(self.network.clone(), |path| weights.get(path).cloned());
+        self.ema.values = checkpoint.get("ema");
+        let mut squares = checkpoint.get("square");
+        self.optimizer.step = record.position.step;
+        self.optimizer.moments = checkpoint
+            .get("mean")
+            .into_iter()
+            .filter_map(|(name, mean)| Some((name.clone(), [mean, squares.remove(&name)?])))
+            .collect();
+        self.record = record;
+        Ok(())
+    }
+
+    fn save(&self, path: &Path) -> Result<(), PretrainError> {
+        let mut checkpoint = Checkpoint {
+            state: serde_json::to_string(&self.record).expect("a record is plain data"),
+            ..Checkpoint::default()
+        };
+        checkpoint.put("model", &parameters(&self.network));
+        checkpoint.put("ema", &self.ema.values);
+        let moment = |i: usize| {
+            let moments = self.optimizer.moments.iter();
+            moments.map(|(name, both)| (name.clone(), both[i].clone())).collect()
+        };
+        checkpoint.put("mean", &moment(0));
+        checkpoint.put("square", &moment(1));
+        Ok(checkpoint.write(path)?)
+    }
+
+    /// The record so far.
+    pub fn record(&self) -> &TrainingRecord {
+        &self.record
+    }
+
+    /// The network with averaged weights, without gradients.
+    pub fn averaged(&self) -> UNet {
+        self.ema.apply(self.network.valid())
+    }
+
+    /// Steps of an epoch; a last incomplete batch is dropped.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.train.len() / self.record.config.batch
+    }
+
+    /// Trains to the end, writing `checkpoint` every `every` steps and at each epoch's end.
+    ///
+    /// # Errors
+    ///
+    /// When an image or the checkpoint cannot be read or written, or the training diverges.
+    pub fn run(
+        &mut self,
+        dataset: &Dataset,
+        checkpoint: &Path,
+        every: u64,
+        mut on: impl FnMut(Event<'_>),
+    ) -> Result<(), PretrainError> {
+        let config = self.record.config.clone();
+        let schedule = Schedule::new(config.schedule, config.timesteps);
+        let per_epoch = self.steps_per_epoch();
+        let steps = per_epoch as u64 * u64::from(config.epochs);
+        let (mut losses, mut since) = (Vec::new(), Instant::now());
+        while self.record.position.epoch < config.epochs {
+            let epoch = self.record.position.epoch;
+            let mut order = self.train.clone();
+            Key::new(config.seed, Stream::Order).draw(epoch).generator().shuffle(&mut order);
+            while self.record.position.batch < per_epoch {
+                let start = self.record.position.batch * config.batch;
+                let indices = &order[start..start + config.batch];
+                let rate = config.learning_rate.at(self.record.position.step);
+                let loss = self.step(dataset, &schedule, indices, epoch, rate)?;
+                losses.push(loss);
+                self.record.position.batch += 1;
+                self.record.position.step += 1;
+                on(Event::Step { position: self.record.position, steps, loss, rate });
+                let last = self.record.position.batch == per_epoch;
+                if last || self.record.position.step.is_multiple_of(every) {
+                    if last {
+                        self.record.position =
+                            Position { epoch: epoch + 1, batch: 0, ..self.record.position };
+                    }
+                    let network = self.averaged();
+                    let held_out = self.held_out_loss(dataset, &schedule, &network)?;
+                    let step = self.record.position.step;
+                    self.record.curve.push(LossPoint {
+                        step,
+                        images: step * config.batch as u64,
+                        train: losses.iter().sum::<f64>() / losses.len() as f64,
+                        held_out,
+                    });
+                    self.record.seconds += since.elapsed().as_secs_f64();
+                    (losses, since) = (Vec::new(), Instant::now());
+                    self.save(checkpoint)?;
+                    on(Event::Checkpoint { network: &network, record: &self.record });
+                    if last {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        dataset: &Dataset,
+        schedule: &Schedule,
+        indices: &[usize],
+        epoch: u32,
+        rate: f64,
+    ) -> Result<f64, PretrainError> {
+        let part = indices.len().div_ceil(self.record.config.micro_batches.max(1));
+        let parts: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = indices
+                .chunks(part)
+                .map(|part| {
+                    // Leaves of its own: the parts share no autodiff graph.
+                    let network = self.network.valid().train();
+                    let config = &self.record.config;
+                    let device = self.device.clone().autodiff();
+                    let share = part.len() as f64 / indices.len() as f64;
+                    scope.spawn(move || {
+                        let total = part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
+                        let total = total * share;
+                        let value = f64::from(total.clone().into_scalar::<f32>());
+                        let gradients = GradientsParams::from_grads(total.backward(), &network);
+                        Ok::<_, DatasetError>((value, gradients))
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect::<Result<_, _>>()
+        })?;
+        let mut value = 0.0;
+        let mut sum = GradientsAccumulator::new();
+        for (part, gradients) in parts {
+            value += part;
+            sum.accumulate(&self.network, gradients);
+        }
+        let diverged = |norm| PretrainError::Diverged { step: self.record.position.step, loss: value, norm };
+        if !value.is_finite() {
+            return Err(diverged(f64::NAN));
+        }
+        let (network, report) = self.optimizer.update(self.network.clone(), sum.grads(), rate);
+        if !report.applied {
+            return Err(diverged(report.gradient_norm));
+        }
+        self.network = network;
+        self.ema.update(&self.network, self.optimizer.step);
+        Ok(value)
+    }
+
+    /// Mean squared error of the noise prediction on the held-out images; timesteps and noise are
+    /// the same at every call.
+    fn held_out_loss(
+        &self,
+        dataset: &Dataset,
+        schedule: &Schedule,
+        network: &UNet,
+    ) -> Result<f64, PretrainError> {
+        let config = &self.record.config;
+        let (mut sum, mut count) = (0.0, 0);
+        for indices in self.held_out.chunks(HELD_OUT_BATCH) {
+            let key = |stream, i: usize| {
+                Key::new(config.seed, stream).sample(dataset.id(i)).draw(HELD_OUT_DRAW)
+            };
+            let t: Vec<usize> = indices
+                .iter()
+                .map(|&i| key(Stream::Timestep, i).generator().below(config.timesteps as u64) as usize)
+                .collect();
+            let keys: Vec<Key> = indices.iter().map(|&i| key(Stream::Noise, i)).collect();
+            let x0 = images(dataset, config, indices, None, &self.device)?;
+            let [_, channels, height, width] = x0.dims();
+            let noise = noise_batch(&keys, [channels, height, width], &self.device);
+            let condition = timesteps(&t, &self.device);
+            let loss = loss(schedule, x0, &t, noise, config.variance(), |x| network.forward(x, &condition));
+            sum += f64::from(loss.mse.sum().into_scalar::<f32>());
+            count += indices.len();
+        }
+        Ok(if count == 0 { f64::NAN } else { sum / count as f64 })
+    }
+}
+
+/// Mean loss of some images of a batch. Flips, timesteps and noise are functions of the image and
+/// the epoch, so it does not matter how a batch is cut.
+fn part_loss(
+    network: &UNet,
+    config: &PretrainConfig,
+    device: &Device,
+    dataset: &Dataset,
+    schedule: &Schedule,
+    indices: &[usize],
+    epoch: u32,
+) -> Result<Tensor<1>, DatasetError> {
+    let key = |stream, i: usize| Key::new(config.seed, stream).sample(dataset.id(i)).draw(epoch);
+    let flips: Vec<bool> = indices
+        .iter()
+        .map(|&i| config.flip && key(Stream::Flip, i).generator().next_u32() & 1 == 1)
+        .collect();
+    let t: Vec<usize> = indices
+        .iter()
+        .map(|&i| key(Stream::Timestep, i).generator().below(config.timesteps as u64) as usize)
+        .collect();
+    let keys: Vec<Key> = indices.iter().map(|&i| key(Stream::Noise, i)).collect();
+    let x0 = images(dataset, config, indices, Some(&flips), device)?;
+    let [_, channels, height, width] = x0.dims();
+    let noise = noise_batch(&keys, [channels, height, width], device);
+    let condition = timesteps(&t, device);
+    let predict = |x| network.forward(x, &condition);
+    Ok(loss(schedule, x0, &t, noise, config.variance(), predict).total())
+}
+
+fn images(
+    dataset: &Dataset,
+    config: &PretrainConfig,
+    indices: &[usize],
+    flips: Option<&[bool]>,
+    device: &Device,
+) -> Result<Tensor<4>, DatasetError> {
+    let preprocess = &config.preprocess;
+    let mut values = vec![0.0; indices.len() * preprocess.len()];
+    load_batch(dataset, preprocess, indices, flips, &mut values)?;
+    let (channels, size) = (preprocess.channels.count(), preprocess.size);
+    let shape = [indices.len(), channels, size, size];
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
+}
+
+fn timesteps(t: &[usize], device: &Device) -> Condition {
+    let values: Vec<f32> = t.iter().map(|&t| t as f32).collect();
+    let t = Tensor::from_data(TensorData::new(values, [t.len()]), device);
+    Condition { t: Some(t), ..Condition::default() }
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod dtype;
+mod error;
+mod read;
+mod shard;
+mod spec;
+mod write;
+
+pub use dtype::FeatureDtype;
+pub use error::StoreError;
+pub use read::{Column, Store};
+pub use spec::{ColumnSpec, ShardRange, StoreSpec};
+pub use write::{ShardData, StoreWriter};

@@ -1,0 +1,180 @@
+//! Reading a finished store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::shard::Shard;
+use crate::spec::{read_manifest, shard_path};
+use crate::{ColumnSpec, StoreError, StoreSpec};
+
+/// A finished store, memory-mapped. It may be shared between threads.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    spec: StoreSpec,
+    shards: Vec<Shard>,
+    ids: Vec<u64>,
+    labels: Vec<i64>,
+}
+
+impl Store {
+    /// Opens the store in `dir` and checks the manifest and every shard's header, size and place.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if the store was not finished; [`StoreError::Damaged`],
+    /// [`StoreError::Mismatch`] or [`StoreError::Map`] naming the shard; [`StoreError::Artifact`]
+    /// or [`StoreError::Format`] if there is no usable manifest.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let dir = dir.as_ref();
+        let spec = read_manifest(dir)?;
+        let mut shards = Vec::with_capacity(spec.shard_count());
+        let mut missing = Vec::new();
+        for range in spec.shards() {
+            match Shard::open(dir, &spec, range) {
+                Ok(shard) => shards.push(shard),
+                Err(StoreError::Map { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    missing.push(range.index);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(&first) = missing.first() {
+            return Err(StoreError::Missing {
+                missing: missing.len(),
+                total: spec.shard_count(),
+                first: shard_path(dir, first),
+            });
+        }
+        let mut ids = Vec::with_capacity(spec.samples);
+        let mut labels = Vec::with_capacity(spec.samples);
+        for (range, shard) in spec.shards().zip(&shards) {
+            ids.extend(shard.ids(range.rows())?);
+            labels.extend(shard.labels(range.rows()));
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            spec,
+            shards,
+            ids,
+            labels,
+        })
+    }
+
+    /// What the store holds.
+    pub fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+
+    /// How many samples (rows) there are; at least one.
+    #[allow(clippy::len_without_is_empty, reason = "a store is never empty")]
+    pub fn len(&self) -> usize {
+        self.spec.samples
+    }
+
+    /// The id of every sample, in the order of the rows.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// The label of every sample, in the order of the rows.
+    pub fn labels(&self) -> &[i64] {
+        &self.labels
+    }
+
+    /// The column of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoColumn`] listing the names there are.
+    pub fn column(&self, name: &str) -> Result<Column<'_>, StoreError> {
+        let columns = &self.spec.columns;
+        match columns.iter().position(|column| column.name == name) {
+            Some(index) => Ok(Column { store: self, index }),
+            None => Err(StoreError::NoColumn {
+                dir: self.dir.clone(),
+                name: name.to_owned(),
+                available: columns.iter().map(|column| column.name.clone()).collect(),
+            }),
+        }
+    }
+
+    /// Reads every shard and compares its content with the hash taken when it was written. Opening
+    /// does not do this, because it reads the whole store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Hash`] naming the first shard that has changed.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        self.shards.iter().try_for_each(Shard::verify)
+    }
+}
+
+/// One column of a [`Store`]: a row-major `[len, dim]` matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Column<'store> {
+    store: &'store Store,
+    index: usize,
+}
+
+impl Column<'_> {
+    /// Its specification.
+    pub fn spec(&self) -> &ColumnSpec {
+        &self.store.spec.columns[self.index]
+    }
+
+    /// How many features a sample has.
+    pub fn dim(&self) -> usize {
+        self.spec().dim
+    }
+
+    /// How many rows there are; at least one.
+    #[allow(clippy::len_without_is_empty, reason = "a store is never empty")]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Reads the given rows, in the given order, which may repeat.
+    ///
+    /// # Shapes
+    ///
+    /// `out` is row-major `[rows.len(), dim]`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Row`] for a row that does not exist, [`StoreError::Buffer`] if `out` has
+    /// another length; `out` is then unchanged.
+    pub fn read_rows(&self, rows: &[usize], out: &mut [f32]) -> Result<(), StoreError> {
+        let dim = self.dim();
+        if rows.len().checked_mul(dim) != Some(out.len()) {
+            return Err(StoreError::Buffer {
+                rows: rows.len(),
+                dim,
+                found: out.len(),
+            });
+        }
+        if let Some(&row) = rows.iter().find(|&&row| row >= self.len()) {
+            return Err(StoreError::Row {
+                row,
+                rows: self.len(),
+            });
+        }
+        let spec = &self.store.spec;
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(dim)) {
+            let shard = &self.store.shards[row / spec.shard_rows];
+            shard.read(self.index, spec.dtype, dim, row % spec.shard_rows, out);
+        }
+        Ok(())
+    }
+
+    /// The whole column in memory, row-major `[len, dim]`.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let (spec, dim) = (&self.store.spec, self.dim());
+        let mut out = vec![0.0; self.len() * dim];
+        for (range, shard) in spec.shards().zip(&self.store.shards) {
+            let out = &mut out[range.start * dim..range.end * dim];
+            shard.read(self.index, spec.dtype, dim, 0, out);
+        }
+        out
+    }
+}

@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod adamw;
+mod checkpoint;
+mod params;
+mod schedule;
+
+pub use adamw::{AdamW, AdamWConfig, StepReport};
+pub use checkpoint::{Checkpoint, TrainError};
+pub use params::{Ema, parameters, with_parameters};
+pub use schedule::LearningRate;

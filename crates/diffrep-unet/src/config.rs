@@ -1,0 +1,345 @@
+//! Constructor arguments of the reference classes, and the blocks they imply.
+
+use diffrep_taps::{BlockIndex, TapInfo};
+use serde::{Deserialize, Serialize};
+
+/// How many heads an attention block has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heads {
+    /// This many, whatever the channels.
+    Count(usize),
+    /// As many as there are groups of this many channels.
+    Channels(usize),
+}
+
+impl Heads {
+    /// Heads of an attention block with `channels` channels.
+    pub fn count(self, channels: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Channels(size) => channels / size,
+        }
+    }
+}
+
+/// In which order the rows of a fused q, k, v projection lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionOrder {
+    /// Head first, then q, k, v (every published model but the 64x64 one).
+    Legacy,
+    /// q, k, v first, then head (the 64x64 model).
+    New,
+}
+
+/// How resolution changes between levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resample {
+    /// Inside a residual block, without weights of its own (`resblock_updown`).
+    Residual,
+    /// A strided convolution down, nearest neighbour and a convolution up.
+    Convolution,
+    /// Average pooling down, nearest neighbour up, no weights (`conv_resample = False`).
+    Plain,
+}
+
+/// What ends the encoder classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassifierPool {
+    /// Norm, SiLU, mean over pixels, 1x1 convolution.
+    Adaptive,
+    /// Norm, SiLU, attention pooling with the mean as query token.
+    Attention,
+    /// Means of every block's output, concatenated, through a hidden layer of 2048 with ReLU.
+    Spatial,
+    /// As `spatial`, with normalisation and SiLU instead of ReLU.
+    SpatialV2,
+}
+
+/// What the network puts out at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `UNetModel`: encoder, middle, decoder; a map of `out_channels`.
+    UNet,
+    /// `EncoderUNetModel`: encoder and middle; `out_channels` logits.
+    Encoder(ClassifierPool),
+}
+
+/// An ADM network. Field names are those of the reference constructors (guided_diffusion/unet.py).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UNetConfig {
+    /// U-Net or encoder classifier.
+    pub kind: Kind,
+    /// Height and width of the input in pixels.
+    pub image_size: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels at the first level, before `channel_mult`.
+    pub model_channels: usize,
+    /// Channels of the output map, or number of logits.
+    pub out_channels: usize,
+    /// Residual blocks a level (the decoder has one more).
+    pub num_res_blocks: usize,
+    /// Down-sampling factors at which attention is used.
+    pub attention_resolutions: Vec<usize>,
+    /// Channel multiplier of each level; may be fractional (0.5 in the 512x512 model).
+    pub channel_mult: Vec<f64>,
+    /// Heads of the attention blocks.
+    pub heads: Heads,
+    /// Number of classes of a class-conditional network.
+    pub num_classes: Option<usize>,
+    /// Whether the timestep scales and shifts (else only shifts).
+    pub use_scale_shift_norm: bool,
+    /// How resolution changes.
+    pub resample: Resample,
+    /// Row order of the attention projections.
+    pub attention_order: AttentionOrder,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this network cannot be built: {reason}")]
+pub struct ConfigError {
+    /// What does not fit.
+    pub reason: String,
+}
+
+/// One layer of a block, with its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerSpec {
+    /// The first 3x3 convolution.
+    Conv {
+        /// Channels in and out.
+        channels: [usize; 2],
+    },
+    /// A residual block.
+    Res {
+        /// Channels in and out.
+        channels: [usize; 2],
+        /// Whether and how it changes resolution.
+        resample: Option<Direction>,
+    },
+    /// Self-attention over pixels.
+    Attention {
+        /// Channels in and out.
+        channels: usize,
+    },
+    /// A layer that only changes resolution.
+    Resample {
+        /// Channels in and out.
+        channels: usize,
+        /// Down or up.
+        direction: Direction,
+    },
+}
+
+/// A change of resolution by 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Half the height and width.
+    Down,
+    /// Twice the height and width.
+    Up,
+}
+
+/// One block: its layers and what it puts out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockSpec {
+    /// The tap at its end.
+    pub tap: TapInfo,
+    /// Channels of the skip connection it reads; 0 in the encoder and middle.
+    pub skip_channels: usize,
+    /// What it is made of.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// The blocks of a network in the order of computation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Blocks of the encoder.
+    pub input: Vec<BlockSpec>,
+    /// The one in the middle.
+    pub middle: BlockSpec,
+    /// Blocks of the decoder; none in an encoder classifier.
+    pub output: Vec<BlockSpec>,
+    /// Channels that the output head reads.
+    pub head_channels: usize,
+}
+
+impl Blocks {
+    /// All blocks in the order of computation.
+    pub fn iter(&self) -> impl Iterator<Item = &BlockSpec> {
+        self.input.iter().chain(std::iter::once(&self.middle)).chain(&self.output)
+    }
+}
+
+impl UNetConfig {
+    /// The unconditional 256x256 ADM network of the paper: 552,814,086 parameters, 37 blocks.
+    pub fn adm_256_uncond() -> Self {
+        Self {
+            kind: Kind::UNet,
+            image_size: 256,
+            in_channels: 3,
+            model_channels: 256,
+            out_channels: 6,
+            num_res_blocks: 2,
+            attention_resolutions: vec![8, 16, 32],
+            channel_mult: vec![1.0, 1.0, 2.0, 2.0, 4.0, 4.0],
+            heads: Heads::Channels(64),
+            num_classes: None,
+            use_scale_shift_norm: true,
+            resample: Resample::Residual,
+            attention_order: AttentionOrder::Legacy,
+        }
+    }
+
+    /// The network of the mini scale: 32x32 grey images, 13 blocks, attention at 8x8.
+    pub fn mini() -> Self {
+        Self {
+            image_size: 32,
+            in_channels: 1,
+            model_channels: 32,
+            out_channels: 1,
+            num_res_blocks: 1,
+            attention_resolutions: vec![4],
+            channel_mult: vec![1.0, 1.0, 2.0],
+            heads: Heads::Channels(16),
+            ..Self::adm_256_uncond()
+        }
+    }
+
+    /// Width of the timestep embedding after its MLP.
+    pub fn embedding_channels(&self) -> usize {
+        4 * self.model_channels
+    }
+
+    /// Channels at each level.
+    pub fn level_channels(&self) -> Vec<usize> {
+        self.channel_mult.iter().map(|mult| (mult * self.model_channels as f64) as usize).collect()
+    }
+
+    /// The network's blocks, checked.
+    ///
+    /// # Errors
+    ///
+    /// When sizes do not divide as the network needs.
+    pub fn blocks(&self) -> Result<Blocks, ConfigError> {
+        let refuse = |reason: String| Err(ConfigError { reason });
+        let levels = self.level_channels();
+        if levels.is_empty() || self.num_res_blocks == 0 {
+            return refuse("it needs at least one level and one residual block a level".into());
+        }
+        let factor = 1usize.checked_shl(levels.len() as u32 - 1).unwrap_or(0);
+        if factor == 0 || self.image_size == 0 || self.image_size % factor != 0 {
+            return refuse(format!(
+                "image_size {} is not a multiple of {factor}, the down-sampling of {} levels",
+                self.image_size,
+                levels.len()
+            ));
+        }
+        if self.in_channels == 0 || self.out_channels == 0 || self.num_classes == Some(0) {
+            return refuse("in_channels, out_channels and num_classes must be at least 1".into());
+        }
+        let blocks = self.layout(&levels);
+        for block in blocks.iter() {
+            for layer in &block.layers {
+                let normalised = match *layer {
+                    LayerSpec::Res { channels, .. } => vec![channels[0], channels[1]],
+                    LayerSpec::Attention { channels } => vec![channels],
+                    _ => vec![],
+                };
+                if let Some(channels) = normalised.iter().find(|c| *c % 32 != 0 || **c == 0) {
+                    return refuse(format!(
+                        "block {} ({}) has {channels} channels, not a multiple of the 32 groups of its normalisation",
+                        block.tap.block, block.tap.name
+                    ));
+                }
+                if let LayerSpec::Attention { channels } = *layer {
+                    let heads = match self.heads {
+                        Heads::Count(0) | Heads::Channels(0) => 0,
+                        heads => heads.count(channels),
+                    };
+                    let divides = match self.heads {
+                        Heads::Count(_) => heads > 0 && channels % heads == 0,
+                        Heads::Channels(size) => heads > 0 && channels % size == 0,
+                    };
+                    if !divides {
+                        return refuse(format!(
+                            "block {} ({}) has {channels} channels, which {:?} does not divide",
+                            block.tap.block, block.tap.name, self.heads
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn layout(&self, levels: &[usize]) -> Blocks {
+        let mut count = 0;
+        let mut block = |name: String, skip_channels, layers, channels, size| {
+            count += 1;
+            BlockSpec {
+                tap: TapInfo { block: BlockIndex::at(count - 1), name, channels, height: size, width: size },
+                skip_channels,
+                layers,
+            }
+        };
+        let (mut channels, mut size, mut factor) = (levels[0], self.image_size, 1);
+        let first = LayerSpec::Conv { channels: [self.in_channels, channels] };
+        let mut input = vec![block("input_blocks.0".into(), 0, vec![first], channels, size)];
+        for (level, &width) in levels.iter().enumerate() {
+            for _ in 0..self.num_res_blocks {
+                let mut layers = vec![LayerSpec::Res { channels: [channels, width], resample: None }];
+                channels = width;
+                if self.attention_resolutions.contains(&factor) {
+                    layers.push(LayerSpec::Attention { channels });
+                }
+                let name = format!("input_blocks.{}", input.len());
+                input.push(block(name, 0, layers, channels, size));
+            }
+            if level + 1 < levels.len() {
+                (size, factor) = (size / 2, factor * 2);
+                let name = format!("input_blocks.{}", input.len());
+                input.push(block(name, 0, vec![self.change(channels, Direction::Down)], channels, size));
+            }
+        }
+        let res = LayerSpec::Res { channels: [channels; 2], resample: None };
+        let layers = vec![res, LayerSpec::Attention { channels }, res];
+        let middle = block("middle_block".into(), 0, layers, channels, size);
+        let mut output = Vec::new();
+        if self.kind == Kind::UNet {
+            let mut skips: Vec<usize> = input.iter().map(|block| block.tap.channels).collect();
+            for (level, &width) in levels.iter().enumerate().rev() {
+                for i in 0..=self.num_res_blocks {
+                    let skip = skips.pop().expect("one skip connection for each decoder block");
+                    let mut layers =
+                        vec![LayerSpec::Res { channels: [channels + skip, width], resample: None }];
+                    channels = width;
+                    if self.attention_resolutions.contains(&factor) {
+                        layers.push(LayerSpec::Attention { channels });
+                    }
+                    if level > 0 && i == self.num_res_blocks {
+                        layers.push(self.change(channels, Direction::Up));
+                        (size, factor) = (size * 2, factor / 2);
+                    }
+                    let name = format!("output_blocks.{}", output.len());
+                    output.push(block(name, skip, layers, channels, size));
+                }
+            }
+        }
+        Blocks { input, middle, output, head_channels: channels }
+    }
+
+    fn change(&self, channels: usize, direction: Direction) -> LayerSpec {
+        match self.resample {
+            Resample::Residual => LayerSpec::Res { channels: [channels; 2], resample: Some(direction) },
+            _ => LayerSpec::Resample { channels, direction },
+        }
+    }
+}

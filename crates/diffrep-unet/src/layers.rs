@@ -1,0 +1,153 @@
+//! Layers that keep PyTorch's parameter names and layouts, so that a checkpoint needs no
+//! transposition: `weight` and `bias`, linear weights `[out, in]`.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Distribution, Tensor, module::conv2d, ops::ConvOptions};
+use diffrep_ops::{Activation, conv2d_same};
+
+/// Groups of every normalisation (`GroupNorm32`).
+pub(crate) const GROUPS: usize = 32;
+/// Epsilon of every normalisation.
+const EPS: f64 = 1e-5;
+
+/// PyTorch's default initialisation: uniform within 1/sqrt(fan_in).
+fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
+    let bound = 1.0 / (fan_in as f64).sqrt();
+    Param::from_tensor(Tensor::random(shape, Distribution::Uniform(-bound, bound), device))
+}
+
+/// A fully connected layer.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    pub(crate) fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
+        Self {
+            weight: uniform([outputs, inputs], inputs, device),
+            bias: uniform([outputs], inputs, device),
+        }
+    }
+
+    /// `[batch, in]` to `[batch, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}
+
+/// A square 2-d convolution with "same" padding.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[out, in, kernel, kernel]`
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Conv2d {
+    pub(crate) fn new([inputs, outputs]: [usize; 2], kernel: usize, device: &Device) -> Self {
+        let fan_in = inputs * kernel * kernel;
+        Self {
+            weight: uniform([outputs, inputs, kernel, kernel], fan_in, device),
+            bias: uniform([outputs], fan_in, device),
+        }
+    }
+
+    /// `[batch, in, height, width]` to `[batch, out, height, width]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        conv2d_same(x, self.weight.val(), self.bias.val())
+    }
+
+    /// The same with stride 2: `[batch, out, height / 2, width / 2]`.
+    pub(crate) fn forward_strided(&self, x: Tensor<4>) -> Tensor<4> {
+        let options = ConvOptions::new([2, 2], [1, 1], [1, 1], 1);
+        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+    }
+}
+
+/// A 1x1 convolution over tokens; its weight is rank 3 in the reference (`Conv1d`).
+#[derive(Module, Debug)]
+pub struct Conv1d {
+    /// `[out, in, 1]`
+    pub weight: Param<Tensor<3>>,
+    /// `[out]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Conv1d {
+    pub(crate) fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
+        Self {
+            weight: uniform([outputs, inputs, 1], inputs, device),
+            bias: uniform([outputs], inputs, device),
+        }
+    }
+
+    /// `[batch, in, tokens]` to `[batch, out, tokens]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [outputs, inputs, _] = self.weight.dims();
+        let weight = self.weight.val().reshape([1, outputs, inputs]);
+        weight.matmul(x) + self.bias.val().reshape([1, outputs, 1])
+    }
+
+    /// `[batch, in, height, width]` to `[batch, out, height, width]`.
+    pub(crate) fn forward_map(&self, x: Tensor<4>) -> Tensor<4> {
+        let [outputs, inputs, _] = self.weight.dims();
+        conv2d_same(x, self.weight.val().reshape([outputs, inputs, 1, 1]), self.bias.val())
+    }
+}
+
+/// Group normalisation over 32 groups.
+#[derive(Module, Debug)]
+pub struct GroupNorm {
+    /// `[channels]`
+    pub weight: Param<Tensor<1>>,
+    /// `[channels]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl GroupNorm {
+    pub(crate) fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            weight: Param::from_tensor(Tensor::ones([channels], device)),
+            bias: Param::from_tensor(Tensor::zeros([channels], device)),
+        }
+    }
+
+    /// `[batch, channels, height, width]` to the same shape.
+    pub fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        let [batch, channels, ..] = x.dims();
+        let scale = self.weight.val().unsqueeze::<2>().expand([batch, channels]);
+        let shift = self.bias.val().unsqueeze::<2>().expand([batch, channels]);
+        diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
+    }
+
+    /// Normalises, multiplies by 1 + `scale`, adds `shift` (both `[batch, channels]`), activates.
+    pub(crate) fn forward_modulated(
+        &self,
+        x: Tensor<4>,
+        scale: Tensor<2>,
+        shift: Tensor<2>,
+        activation: Activation,
+    ) -> Tensor<4> {
+        let gain = scale + 1.0;
+        let shift = self.bias.val().unsqueeze() * gain.clone() + shift;
+        let scale = self.weight.val().unsqueeze() * gain;
+        diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
+    }
+}
+
+/// Sets every parameter of a layer to zero, as the reference does for the last layer of each
+/// residual and attention block and of the output head.
+pub(crate) fn zeroed<M: Module>(layer: M) -> M {
+    struct Zero;
+    impl burn::module::ModuleMapper for Zero {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| tensor.zeros_like())
+        }
+    }
+    layer.map(&mut Zero)
+}

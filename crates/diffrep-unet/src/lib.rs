@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+mod attention;
+mod config;
+mod head;
+mod layers;
+mod names;
+mod reference;
+mod res_block;
+mod unet;
+
+pub use attention::{AttentionBlock, AttentionPool};
+pub use config::{
+    AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Direction, Heads, Kind,
+    LayerSpec, Resample, UNetConfig,
+};
+pub use head::{AttentionHead, Head, MapHead, SpatialHead};
+pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
+pub use names::{NamedParameter, named_parameters, state_dict, with_state_dict};
+pub use reference::ReferenceArgs;
+pub use res_block::{ResBlock, ResampleLayer};
+pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated, timestep_embedding};

@@ -1,0 +1,119 @@
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation::silu, module::avg_pool2d, ops::AvgPoolOptions};
+use diffrep_ops::Activation;
+
+use crate::config::Direction;
+use crate::layers::{Conv2d, GroupNorm, Linear, zeroed};
+
+/// `ResBlock` of the reference: two convolutions around the timestep's scale and shift, a skip
+/// connection, and an optional change of resolution before the first convolution.
+#[derive(Module, Debug)]
+pub struct ResBlock {
+    /// `in_layers.0`
+    pub in_norm: GroupNorm,
+    /// `in_layers.2`
+    pub in_conv: Conv2d,
+    /// `emb_layers.1`
+    pub emb: Linear,
+    /// `out_layers.0`
+    pub out_norm: GroupNorm,
+    /// `out_layers.3`
+    pub out_conv: Conv2d,
+    /// `skip_connection`, where the number of channels changes
+    pub skip_connection: Option<Conv2d>,
+    #[module(skip)]
+    pub(crate) resample: Option<Direction>,
+    #[module(skip)]
+    pub(crate) scale_shift: bool,
+}
+
+impl ResBlock {
+    pub(crate) fn new(
+        [inputs, outputs]: [usize; 2],
+        embedding: usize,
+        scale_shift: bool,
+        resample: Option<Direction>,
+        device: &Device,
+    ) -> Self {
+        let modulation = if scale_shift { 2 * outputs } else { outputs };
+        Self {
+            in_norm: GroupNorm::new(inputs, device),
+            in_conv: Conv2d::new([inputs, outputs], 3, device),
+            emb: Linear::new(embedding, modulation, device),
+            out_norm: GroupNorm::new(outputs, device),
+            out_conv: zeroed(Conv2d::new([outputs, outputs], 3, device)),
+            skip_connection: (inputs != outputs).then(|| Conv2d::new([inputs, outputs], 1, device)),
+            resample,
+            scale_shift,
+        }
+    }
+
+    /// `x`: `[batch, in, height, width]`; `embedding`: `[batch, embedding]`, already through SiLU.
+    pub(crate) fn forward(&self, x: Tensor<4>, embedding: Tensor<2>) -> Tensor<4> {
+        let hidden = self.in_norm.forward(x.clone(), Activation::Silu);
+        let (hidden, x) = match self.resample {
+            None => (hidden, x),
+            Some(direction) => (change(hidden, direction), change(x, direction)),
+        };
+        let hidden = self.in_conv.forward(hidden);
+        let modulation = self.emb.forward(embedding);
+        let hidden = if self.scale_shift {
+            let [scale, shift]: [Tensor<2>; 2] =
+                modulation.chunk(2, 1).try_into().expect("an even number of channels");
+            self.out_norm.forward_modulated(hidden, scale, shift, Activation::Silu)
+        } else {
+            let [batch, channels] = modulation.dims();
+            let shifted = hidden + modulation.reshape([batch, channels, 1, 1]);
+            self.out_norm.forward(shifted, Activation::Silu)
+        };
+        let skip = match &self.skip_connection {
+            Some(conv) => conv.forward(x),
+            None => x,
+        };
+        skip + self.out_conv.forward(hidden)
+    }
+}
+
+/// 2x2 average pooling, or nearest neighbour to twice the size.
+pub(crate) fn change(x: Tensor<4>, direction: Direction) -> Tensor<4> {
+    match direction {
+        Direction::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([2, 2])),
+        Direction::Up => {
+            let [batch, channels, height, width] = x.dims();
+            x.reshape([batch, channels, height, 1, width, 1])
+                .expand([batch, channels, height, 2, width, 2])
+                .reshape([batch, channels, 2 * height, 2 * width])
+        }
+    }
+}
+
+/// The timestep embedding's activation, shared by all blocks.
+pub(crate) fn activate(embedding: Tensor<2>) -> Tensor<2> {
+    silu(embedding)
+}
+
+/// `Downsample` or `Upsample` of the reference.
+#[derive(Module, Debug)]
+pub struct ResampleLayer {
+    /// `op` going down, `conv` going up; absent where resampling has no weights
+    pub conv: Option<Conv2d>,
+    #[module(skip)]
+    pub(crate) direction: Direction,
+}
+
+impl ResampleLayer {
+    pub(crate) fn new(channels: usize, direction: Direction, convolve: bool, device: &Device) -> Self {
+        Self {
+            conv: convolve.then(|| Conv2d::new([channels, channels], 3, device)),
+            direction,
+        }
+    }
+
+    pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match (&self.conv, self.direction) {
+            (None, direction) => change(x, direction),
+            (Some(conv), Direction::Down) => conv.forward_strided(x),
+            (Some(conv), Direction::Up) => conv.forward(change(x, Direction::Up)),
+        }
+    }
+}
