@@ -1,2 +1,65 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands, run as `cargo xtask COMMAND`.
+//!
+//! This file only dispatches: each command has a file of its own, whose `HELP` documents it.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program"
+)]
+
+mod ci;
+mod fixtures;
+mod process;
+mod reproduce;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+The project's own commands.
+
+Usage: cargo xtask COMMAND [ARGUMENTS]
+
+Commands:
+  reproduce  build diffrep in release mode and run its experiments
+  tidy       check the rules of the house: layers, manifests, documents
+  fixtures   check the files under fixtures/ against their hashes
+  ci         run everything that continuous integration runs
+  help       print this
+
+`cargo xtask COMMAND --help` says more about one of them.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    match run(&command, &arguments.collect::<Vec<_>>()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
+    match command {
+        "reproduce" => reproduce::run(arguments),
+        "tidy" => tidy::run(arguments),
+        "fixtures" => fixtures::run(arguments),
+        "ci" => ci::run(arguments),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("there is no command `{command}`\n\n{HELP}"),
+    }
+}
+
+/// Whether the user asks what a command does.
+fn asks_for_help(arguments: &[String]) -> bool {
+    matches!(arguments, [first, ..] if first == "--help" || first == "-h")
+}

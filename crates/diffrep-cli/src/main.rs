@@ -29,7 +29,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Reproduce(commands::reproduce::ReproduceArgs),
+    Classify(commands::classify::ClassifyArgs),
+    Extract(commands::extract::ExtractArgs),
+    Probe(commands::probe::ProbeArgs),
     Pretrain(commands::pretrain::PretrainArgs),
+//W     Inspect(commands::inspect::InspectArgs),
+//W     Import(commands::import::ImportArgs),
+//W     Forward(commands::forward::ForwardArgs),
 }
 
 fn main() -> ExitCode {
@@ -41,7 +48,14 @@ fn main() -> ExitCode {
         .init();
     let printer = Printer::new(cli.quiet, cli.json);
     let result = match &cli.command {
+        Command::Reproduce(args) => commands::reproduce::run(args, printer),
+        Command::Classify(args) => commands::classify::run(args, printer),
+        Command::Extract(args) => commands::extract::run(args, printer),
+        Command::Probe(args) => commands::probe::run(args, printer),
         Command::Pretrain(args) => commands::pretrain::run(args, printer),
+//W         Command::Inspect(args) => commands::inspect::run(args, printer),
+//W         Command::Import(args) => commands::import::run(args, printer),
+//W         Command::Forward(args) => commands::forward::run(args, printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

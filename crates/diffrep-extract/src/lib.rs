@@ -1,1 +1,9 @@
-//! Images to features: noising, the frozen encoder, pooling, batching and resume
+#![doc = include_str!("../README.md")]
+
+mod engine;
+mod pixels;
+mod setting;
+
+pub use engine::{ExtractError, Extraction, Noising, features};
+pub use pixels::Pixels;
+pub use setting::{Setting, SettingError, Settings};

@@ -1,1 +1,23 @@
-//! Published checkpoints to modules: architecture inference, strict loading, a report of every tensor
+#![doc = include_str!("../README.md")]
+
+mod arch;
+mod error;
+mod infer;
+mod load;
+mod presets;
+mod raw;
+mod report;
+mod sniff;
+mod values;
+mod write;
+
+pub use arch::{ARCH_KEY, ArchSource, read_arch, resolve};
+pub use error::{ImportError, Misshapen};
+pub use infer::{Inferred, Unknown, infer};
+pub use load::{Imported, load};
+pub use presets::{preset, preset_names};
+pub use raw::{RawCheckpoint, TensorInfo};
+pub use report::{Fate, ImportReport, TensorReport, check};
+pub use sniff::Container;
+pub use values::Dtype;
+pub use write::{WeightDtype, write, write_tensors};

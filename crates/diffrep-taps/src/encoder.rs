@@ -8,7 +8,7 @@ use crate::{BlockIndex, TapInfo, TapSet};
 /// panic where something they need is missing.
 #[derive(Clone, Debug, Default)]
 pub struct Condition {
-    /// Timestep per image, `[batch]`; fractional where a schedule was rescaled.
+    /// Timestep per image, `[batch]`, or `[1]` for all; fractional where a schedule was rescaled.
     pub t: Option<Tensor<1>>,
     /// Class label per image, `[batch]`.
     pub label: Option<Tensor<1, Int>>,
@@ -17,10 +17,11 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// The same timestep for a batch of `batch` images.
-    pub fn timestep(t: f32, batch: usize, device: &Device) -> Self {
+    /// The same timestep for every image: embedded once, whatever the batch, so that an image's
+    /// features have the same bits in any batch.
+    pub fn timestep(t: f32, device: &Device) -> Self {
         Self {
-            t: Some(Tensor::full([batch], t, device)),
+            t: Some(Tensor::full([1], t, device)),
             ..Self::default()
         }
     }

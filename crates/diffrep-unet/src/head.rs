@@ -49,7 +49,7 @@ pub struct SpatialHead {
 }
 
 /// Width of the hidden layer of the spatial heads.
-const HIDDEN: usize = 2048;
+pub(crate) const HIDDEN: usize = 2048;
 
 impl Head {
     pub(crate) fn new(

@@ -125,7 +125,8 @@ impl GroupNorm {
         diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
     }
 
-    /// Normalises, multiplies by 1 + `scale`, adds `shift` (both `[batch, channels]`), activates.
+    /// Normalises, multiplies by 1 + `scale`, adds `shift` (both `[batch, channels]` or
+    /// `[1, channels]`), activates.
     pub(crate) fn forward_modulated(
         &self,
         x: Tensor<4>,
@@ -133,9 +134,11 @@ impl GroupNorm {
         shift: Tensor<2>,
         activation: Activation,
     ) -> Tensor<4> {
+        let [batch, channels, ..] = x.dims();
         let gain = scale + 1.0;
         let shift = self.bias.val().unsqueeze() * gain.clone() + shift;
         let scale = self.weight.val().unsqueeze() * gain;
+        let (scale, shift) = (scale.expand([batch, channels]), shift.expand([batch, channels]));
         diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
     }
 }

@@ -5,8 +5,10 @@ mod config;
 mod head;
 mod layers;
 mod names;
+mod random;
 mod reference;
 mod res_block;
+mod shapes;
 mod unet;
 
 pub use attention::{AttentionBlock, AttentionPool};
@@ -17,6 +19,10 @@ pub use config::{
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
 pub use names::{NamedParameter, named_parameters, state_dict, with_state_dict};
+pub use random::random_network;
 pub use reference::ReferenceArgs;
 pub use res_block::{ResBlock, ResampleLayer};
+pub use shapes::{
+    ParameterShape, Place, parameter_count, parameter_count_up_to, parameter_shapes,
+};
 pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated, timestep_embedding};

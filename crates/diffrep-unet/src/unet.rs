@@ -185,11 +185,11 @@ impl UNet {
         self.input_blocks.iter().chain(std::iter::once(&self.middle_block)).chain(&self.output_blocks)
     }
 
-    /// The embedding of timestep and class after SiLU, `[batch, 4 * model_channels]`. Each row is
-    /// computed from a batch of one distinct (t, label), so its bits do not depend on the batch.
+    /// The embedding of timestep and class after SiLU, `[batch, 4 * model_channels]`, or one row
+    /// where all images share both.
     fn embed(&self, condition: &Condition, batch: usize) -> Tensor<2> {
         let t = condition.t.as_ref().expect("a diffusion U-Net needs a timestep");
-        assert_eq!(t.dims(), [batch], "one timestep for each image");
+        assert!([1, batch].contains(&t.dims()[0]), "one timestep for each image, or one for all");
         let embedding = timestep_embedding(t.clone(), self.config.model_channels);
         let embedding = self.time_embed.second.forward(activate(self.time_embed.first.forward(embedding)));
         let embedding = match &self.label_emb {
@@ -197,7 +197,7 @@ impl UNet {
             Some(table) => {
                 let label: Tensor<1, Int> =
                     condition.label.clone().expect("a class-conditional network needs a label");
-                assert_eq!(label.dims(), [batch], "one label for each image");
+                assert!([1, batch].contains(&label.dims()[0]), "one label for each image, or one for all");
                 embedding + table.val().select(0, label)
             }
         };

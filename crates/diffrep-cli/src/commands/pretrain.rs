@@ -1,17 +1,20 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
-use diffrep_artifact::{Lock, create_dir_all, read_bytes, write_bytes_atomic, write_json_atomic};
-use diffrep_datasets::{Channels, Dataset, Fit, Preprocess, Split};
+use diffrep_artifact::{Lock, create_dir_all, write_bytes_atomic, write_json_atomic};
+use diffrep_datasets::{Dataset, Split};
+use diffrep_import::{WeightDtype, read_arch};
 use diffrep_pretrain::{Event, PretrainConfig, Pretraining};
 use diffrep_sample::{SampleOptions, ddim, to_bytes};
 use diffrep_schedule::{Schedule, ScheduleKind, Spacing, respaced};
 use diffrep_taps::Condition;
 use diffrep_train::{AdamWConfig, LearningRate};
-use diffrep_unet::{ReferenceArgs, UNet, UNetConfig};
+use diffrep_unet::{UNet, UNetConfig};
 
+use crate::commands::input::preprocess_for;
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -74,7 +77,7 @@ pub(crate) struct PretrainArgs {
     device: DeviceSpec,
 }
 
-fn parse_schedule(text: &str) -> Result<ScheduleKind, String> {
+pub(crate) fn parse_schedule(text: &str) -> Result<ScheduleKind, String> {
     match text {
         "linear" => Ok(ScheduleKind::Linear),
         "cosine" => Ok(ScheduleKind::Cosine),
@@ -128,37 +131,26 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
         }
     })?;
     progress.finish();
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(()),
+    if let Some(error) = failed {
+        return Err(error);
     }
+    let model = args.out.join("model.safetensors");
+    let training = serde_json::to_string(run.record())?;
+    let metadata = BTreeMap::from([("diffrep.training".to_string(), training)]);
+    let hash = diffrep_import::write(&model, &run.averaged(), WeightDtype::F16, &metadata)?;
+    printer.result(&format!("{}: SHA-256 {hash}", model.display()));
+    Ok(())
 }
 
 fn configure(args: &PretrainArgs, dataset: &Dataset) -> Result<PretrainConfig> {
     let network = match &args.arch {
         None => UNetConfig { image_size: args.size, ..UNetConfig::mini() },
-        Some(path) => {
-            let arch: ReferenceArgs = serde_json::from_slice(&read_bytes(path)?)
-                .with_context(|| format!("{} does not describe a network", path.display()))?;
-            UNetConfig::try_from(arch)?
-        }
+        Some(path) => read_arch(path)?,
     };
     network.blocks()?;
-    let image = dataset.image(0)?;
-    let channels = match (network.in_channels, image.channels()) {
-        (1, 1) => Channels::Grey,
-        (1, _) => Channels::GreyFromColour,
-        (3, _) => Channels::Rgb,
-        (other, _) => anyhow::bail!("the network takes {other} channels; images have 1 or 3"),
-    };
-    let small = image.width().max(image.height()) <= network.image_size;
     let per_epoch = dataset.len().saturating_sub(args.held_out) / args.batch.max(1);
     Ok(PretrainConfig {
-        preprocess: Preprocess {
-            size: network.image_size,
-            channels,
-            fit: if small { Fit::PadTo } else { Fit::CenterCrop },
-        },
+        preprocess: preprocess_for(&network, dataset)?,
         network,
         schedule: args.schedule,
         timesteps: 1000,
@@ -199,10 +191,7 @@ fn draw_samples(network: &UNet, config: &PretrainConfig, device: &Device, path: 
         &options,
         &ids,
         device,
-        |x, t| {
-            let [batch, ..] = x.dims();
-            network.forward(x, &Condition::timestep(t[0] as f32, batch, device))
-        },
+        |x, t| network.forward(x, &Condition::timestep(t[0] as f32, device)),
         |_, _| {},
     );
     let png = grid_png(&to_bytes(images), SIDE, size, channels)?;
@@ -210,7 +199,7 @@ fn draw_samples(network: &UNet, config: &PretrainConfig, device: &Device, path: 
 }
 
 /// Equally sized square images, `columns` in a row, as one PNG.
-fn grid_png(images: &[Vec<u8>], columns: usize, size: usize, channels: usize) -> Result<Vec<u8>> {
+pub(crate) fn grid_png(images: &[Vec<u8>], columns: usize, size: usize, channels: usize) -> Result<Vec<u8>> {
     let rows = images.len().div_ceil(columns);
     let (width, height) = (columns * size, rows * size);
     let mut pixels = vec![0u8; width * height * channels];

@@ -1,0 +1,157 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use diffrep_datasets::{Split, open};
+use diffrep_extract::{Extraction, Noising, Setting, Settings};
+use diffrep_import::{load, read_arch};
+use diffrep_pool::PoolSize;
+use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_store::FeatureDtype;
+use diffrep_taps::{BlockIndex, Encoder};
+
+use crate::commands::input::preprocess_for;
+use crate::device::DeviceSpec;
+use crate::printer::{Printer, human_duration};
+
+/// Write features of images for any set of timesteps, blocks and pools.
+///
+/// One forward a timestep serves every block and pool, and nothing past the last block is computed.
+/// The store is a folder of safetensors shards with labels and sample ids; a second run of the same
+/// command computes only what is missing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    diffrep extract fixtures/fashion-mnist --checkpoint fixtures/mini/model.safetensors \\\n      \
+    --t 10 --block 7 --pool 4 --out runs/features-train\n  \
+    diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f")]
+pub(crate) struct ExtractArgs {
+    /// Folder of images: IDX files, or one folder a class.
+    data: PathBuf,
+    /// Which split: train, validation or test.
+    #[arg(long, default_value = "train")]
+    split: SplitArg,
+    /// The diffusion model.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    #[arg(long)]
+    arch: Option<PathBuf>,
+    /// Timesteps, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    t: Vec<usize>,
+    /// Blocks, counted from 1, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    block: Vec<usize>,
+    /// Pooled sides, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "2")]
+    pool: Vec<usize>,
+    /// Folder of the store.
+    #[arg(long)]
+    out: PathBuf,
+    /// How features are stored.
+    #[arg(long, default_value = "f16")]
+    dtype: DtypeArg,
+    /// Noise schedule of the model: linear or cosine.
+    #[arg(long, default_value = "linear", value_parser = super::pretrain::parse_schedule)]
+    schedule: ScheduleKind,
+    /// Names the noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Which of several noises per image.
+    #[arg(long, default_value_t = 0)]
+    draw: u32,
+    /// Images a shard.
+    #[arg(long, default_value_t = 1000)]
+    shard_rows: usize,
+    /// Only the first N images.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Where to compute: flex, cuda:N, tch.
+    #[arg(long, default_value = "flex")]
+    device: DeviceSpec,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SplitArg {
+    Train,
+    Validation,
+    Test,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DtypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
+    let device = args.device.open()?;
+    let split = match args.split {
+        SplitArg::Train => Split::Train,
+        SplitArg::Validation => Split::Validation,
+        SplitArg::Test => Split::Test,
+    };
+    let dataset = open(&args.data, split)?;
+    let dataset = match args.limit {
+        Some(limit) => dataset.subset(&(0..limit.min(dataset.len())).collect::<Vec<_>>()),
+        None => dataset,
+    };
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let encoder = load(&args.checkpoint, arch, &device)?;
+    let schedule = Schedule::new(args.schedule, 1000);
+    let taps = encoder.network.taps();
+    let mut wanted = Vec::new();
+    for &t in &args.t {
+        for &block in &args.block {
+            for &pool in &args.pool {
+                let block = BlockIndex::new(block)
+                    .with_context(|| format!("block 0 does not exist: this network has blocks 1..={}", taps.len()))?;
+                wanted.push(Setting { t: Some(t), block, pool: PoolSize::new(pool)? });
+            }
+        }
+    }
+    let settings = Settings::new(wanted, &taps, &schedule)?;
+    let job = Extraction {
+        preprocess: preprocess_for(encoder.network.config(), &dataset)?,
+        dataset: &dataset,
+        schedule: &schedule,
+        settings: &settings,
+        noising: Noising { seed: args.seed, draw: args.draw },
+        encoder_hash: encoder.sha256.to_string(),
+        dtype: match args.dtype {
+            DtypeArg::F32 => FeatureDtype::F32,
+            DtypeArg::F16 => FeatureDtype::F16,
+            DtypeArg::Bf16 => FeatureDtype::Bf16,
+        },
+        shard_rows: args.shard_rows,
+    };
+    let start = std::time::Instant::now();
+    let mut progress = printer.progress("extract", dataset.len() as u64);
+    let mut first = None;
+    let result = job.run(&encoder.network, &args.out, &device, |done, _| {
+        first.get_or_insert(done);
+        progress.at(done as u64, "");
+    });
+    progress.finish();
+    result?;
+    let seconds = start.elapsed().as_secs_f64();
+    let columns: Vec<String> = settings.columns().iter().map(|(setting, _)| setting.column()).collect();
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "store": args.out,
+            "images": dataset.len(),
+            "columns": columns,
+            "seconds": seconds,
+        }))?);
+    } else {
+        printer.result(&format!(
+            "{}: {} images, columns {} ({})",
+            args.out.display(),
+            dataset.len(),
+            columns.join(", "),
+            human_duration(seconds)
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use diffrep_probe::{Features, Recipe, best, correct, train_linear};
+use diffrep_report::{Cell, Column, Table, to_terminal_table};
+use diffrep_stats::wilson;
+use diffrep_store::Store;
+
+use crate::device::DeviceSpec;
+use crate::printer::Printer;
+
+/// Train linear heads on stored features and score the best one.
+///
+/// The recipe's whole grid is trained in one pass; the head is chosen on the validation store, and
+/// only that head reads the test store.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    diffrep probe --train f/train --validation f/validation --test f/test --recipe paper\n  \
+    diffrep probe --train f/train --validation f/validation --column t90_b24_p2 --recipe my.toml --json")]
+pub(crate) struct ProbeArgs {
+    /// Store to train on.
+    #[arg(long)]
+    train: PathBuf,
+    /// Store to choose on.
+    #[arg(long)]
+    validation: PathBuf,
+    /// Store to score the chosen head on.
+    #[arg(long)]
+    test: Option<PathBuf>,
+    /// Column, such as t10_b07_p4; each column in turn without it.
+    #[arg(long)]
+    column: Option<String>,
+    /// Recipe by name (paper, ablation, mini, mini-sweep) or a TOML file.
+    #[arg(long, default_value = "paper")]
+    recipe: String,
+    /// Names initial weights and batch order.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where to compute: flex, cuda:N, tch.
+    #[arg(long, default_value = "flex")]
+    device: DeviceSpec,
+}
+
+pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
+    let device = args.device.open()?;
+    let recipe = Recipe::named(&args.recipe)?;
+    let (train, validation) = (Store::open(&args.train)?, Store::open(&args.validation)?);
+    let test = args.test.as_deref().map(Store::open).transpose()?;
+    let columns: Vec<String> = match &args.column {
+        Some(column) => vec![column.clone()],
+        None => train.spec().columns.iter().map(|column| column.name.clone()).collect(),
+    };
+    let classes = train.labels().iter().max().context("the training store is empty")? + 1;
+    let mut rows = Vec::new();
+    let mut records = Vec::new();
+    for column in &columns {
+        let read = |store: &Store| Features::read(store, column);
+        let heads =
+            train_linear(&read(&train)?, &read(&validation)?, classes as usize, &recipe, args.seed, &device)?;
+        let chosen = best(&heads, &recipe)?;
+        let scored = test
+            .as_ref()
+            .map(|test| -> Result<_> {
+                let right = correct(chosen, &read(test)?, &device);
+                let count = right.iter().filter(|right| **right).count() as u64;
+                Ok(wilson(count, right.len() as u64, 0.95)?)
+            })
+            .transpose()?;
+        rows.push(vec![
+            Cell::text(column.clone()),
+            Cell::text(format!("{:.0e}", chosen.point.learning_rate)),
+            Cell::text(chosen.point.weight_decay.to_string()),
+            Cell::number(chosen.validation * 100.0, 2),
+            scored.as_ref().map_or_else(Cell::missing, |score| {
+                Cell::text(format!(
+                    "{:.2} [{:.2}, {:.2}]",
+                    score.estimate * 100.0,
+                    score.low * 100.0,
+                    score.high * 100.0
+                ))
+            }),
+        ]);
+        records.push(serde_json::json!({
+            "column": column,
+            "recipe": recipe,
+            "seed": args.seed,
+            "point": chosen.point,
+            "validation": chosen.validation,
+            "test": scored,
+        }));
+    }
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&records)?);
+    } else {
+        printer.result(&to_terminal_table(&Table {
+            caption: format!("Linear probe, recipe {}; test with its 95 % Wilson interval", recipe.name),
+            columns: vec![
+                Column::text("column"),
+                Column::number("rate"),
+                Column::number("decay"),
+                Column::number("validation").with_unit("%"),
+                Column::number("test").with_unit("%"),
+            ],
+            rows,
+            highlight: Vec::new(),
+        }));
+    }
+    Ok(())
+}

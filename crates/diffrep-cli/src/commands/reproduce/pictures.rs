@@ -1,0 +1,83 @@
+//! Pictures of the report: images under rising noise (Figure 3), and the model's own samples.
+
+use std::path::Path;
+
+use anyhow::Result;
+use diffrep_datasets::{Dataset, Preprocess, load_batch};
+use diffrep_report::ImageGrid;
+use diffrep_rng::{Key, Stream};
+use diffrep_schedule::Schedule;
+
+use crate::commands::pretrain::grid_png;
+
+/// Classes shown.
+const ROWS: usize = 6;
+
+/// The first training image of some classes, clean and noised to each timestep.
+pub(crate) fn noised(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    schedule: &Schedule,
+    timesteps: &[usize],
+) -> Result<ImageGrid> {
+    let classes = dataset.class_names().len().min(ROWS);
+    let firsts: Vec<usize> =
+        (0..classes).filter_map(|c| dataset.labels().iter().position(|l| *l as usize == c)).collect();
+    let (size, channels) = (preprocess.size, preprocess.channels.count());
+    let mut clean = vec![0.0; firsts.len() * preprocess.len()];
+    load_batch(dataset, preprocess, &firsts, None, &mut clean)?;
+    let mut images = Vec::new();
+    for (&index, x0) in firsts.iter().zip(clean.chunks_exact(preprocess.len())) {
+        images.push(bytes(x0, channels));
+        for &t in timesteps {
+            let mut noise = vec![0.0f32; x0.len()];
+            let key = Key::new(0, Stream::Noise).sample(dataset.id(index)).t(schedule.check(t)? as u32);
+            key.fill_normal(&mut noise);
+            let signal = schedule.sqrt_alphas_cumprod[t] as f32;
+            let sigma = schedule.sqrt_one_minus_alphas_cumprod[t] as f32;
+            let x_t: Vec<f32> = x0.iter().zip(&noise).map(|(x, e)| signal * x + sigma * e).collect();
+            images.push(bytes(&x_t, channels));
+        }
+    }
+    let columns = timesteps.len() + 1;
+    let names = dataset.class_names();
+    Ok(ImageGrid {
+        caption: "Training images noised to the timesteps of the sweep (Figure 3 of the paper). \
+                  This is all that the encoder sees."
+            .into(),
+        columns,
+        row_labels: firsts.iter().map(|&i| names[dataset.label(i) as usize].clone()).collect(),
+        column_labels: std::iter::once("clean".to_string())
+            .chain(timesteps.iter().map(|t| format!("t = {t}")))
+            .collect(),
+        png: grid_png(&images, columns, size, channels)?,
+        width: (columns * size) as u32,
+        height: (firsts.len() * size) as u32,
+        scale: if size <= 64 { 2 } else { 1 },
+    })
+}
+
+/// `[channels, height, width]` in [-1, 1] to bytes, channels last.
+fn bytes(values: &[f32], channels: usize) -> Vec<u8> {
+    let plane = values.len() / channels;
+    (0..values.len())
+        .map(|i| values[i % channels * plane + i / channels])
+        .map(|v| ((v + 1.0) * 127.5).clamp(0.0, 255.0) as u8)
+        .collect()
+}
+
+/// The samples that lie beside a checkpoint as `samples.png`, if there are any.
+pub(crate) fn samples(checkpoint: &Path) -> Option<ImageGrid> {
+    let png = std::fs::read(checkpoint.with_file_name("samples.png")).ok()?;
+    let picture = image::load_from_memory(&png).ok()?;
+    Some(ImageGrid {
+        caption: "What the same network generates: DDIM samples, none of them chosen.".into(),
+        columns: 1,
+        row_labels: Vec::new(),
+        column_labels: Vec::new(),
+        width: picture.width(),
+        height: picture.height(),
+        scale: if picture.width() <= 300 { 2 } else { 1 },
+        png,
+    })
+}

@@ -1,0 +1,221 @@
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use diffrep_artifact::{ArtifactError, Sha256Hex};
+use diffrep_datasets::{Dataset, DatasetError, Preprocess, load_batch};
+use diffrep_pool::pyramid;
+use diffrep_rng::{Key, Stream};
+use diffrep_schedule::{Schedule, noise_batch, q_sample};
+use diffrep_store::{ColumnSpec, FeatureDtype, ShardData, StoreError, StoreSpec, StoreWriter};
+use diffrep_taps::{Condition, Encoder};
+use serde::Serialize;
+
+use crate::setting::{SettingError, Settings};
+
+/// Images that go through the network together. Fixed, so that an image meets the same arithmetic
+/// whatever else is extracted; the last micro-batch is filled up with its last image.
+pub(crate) const MICRO_BATCH: usize = 16;
+
+/// Why an extraction stops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// A block, timestep or pool is out of range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A shard cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job cannot be described.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+/// Which noise an image gets at a timestep.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Noising {
+    /// The run's seed.
+    pub seed: u64,
+    /// Which of several noises per image.
+    pub draw: u32,
+}
+
+/// A job: everything that determines the numbers but the encoder's weights, which `encoder_hash`
+/// stands for.
+#[derive(Clone, Debug)]
+pub struct Extraction<'a> {
+    /// The images, in the order of the store's rows.
+    pub dataset: &'a Dataset,
+    /// How an image becomes the network's input.
+    pub preprocess: Preprocess,
+    /// The diffusion process.
+    pub schedule: &'a Schedule,
+    /// Timesteps, blocks and pools.
+    pub settings: &'a Settings,
+    /// Names the noise.
+    pub noising: Noising,
+    /// Hash of the encoder's checkpoint, or another name of its weights.
+    pub encoder_hash: String,
+    /// How features are stored.
+    pub dtype: FeatureDtype,
+    /// Rows a shard.
+    pub shard_rows: usize,
+}
+
+/// The features of some images, one `[images, features]` buffer for each column of `settings`.
+///
+/// # Errors
+///
+/// When an image cannot be read.
+pub fn features<E: Encoder>(
+    encoder: &E,
+    job: &Extraction<'_>,
+    indices: &[usize],
+    device: &Device,
+) -> Result<Vec<Vec<f32>>, ExtractError> {
+    let (channels, size) = (job.preprocess.channels.count(), job.preprocess.size);
+    let shape = [channels, size, size];
+    let mut columns: Vec<Vec<f32>> = job
+        .settings
+        .columns()
+        .iter()
+        .map(|(_, dim)| Vec::with_capacity(dim * indices.len()))
+        .collect();
+    for part in indices.chunks(MICRO_BATCH) {
+        let _span = tracing::debug_span!("extract.micro_batch", images = part.len()).entered();
+        let last = part[part.len() - 1];
+        let padded: Vec<usize> =
+            part.iter().copied().chain(std::iter::repeat(last)).take(MICRO_BATCH).collect();
+        let mut pixels = vec![0.0; MICRO_BATCH * job.preprocess.len()];
+        load_batch(job.dataset, &job.preprocess, &padded, None, &mut pixels)?;
+        let [c, h, w] = shape;
+        let x0 = Tensor::<4>::from_data(TensorData::new(pixels, [MICRO_BATCH, c, h, w]), device);
+        let mut next = columns.iter_mut().zip(job.settings.columns());
+        for (t, taps, blocks) in job.settings.groups() {
+            let image = match t {
+                None => x0.clone(),
+                Some(t) => noised(job, &padded, x0.clone(), t, device),
+            };
+            let condition = match t {
+                None => Condition::default(),
+                Some(t) => Condition::timestep(job.schedule.timestep_map[t] as f32, device),
+            };
+            let mut maps = encoder.forward_taps(image, &condition, taps, None);
+            for (&block, pools) in blocks {
+                let map = maps.remove(block).expect("the encoder returns every wanted block");
+                for pooled in pyramid(map, pools) {
+                    let (column, (_, dim)) = next.next().expect("one column for each pool");
+                    let values: Vec<f32> = pooled
+                        .into_data()
+                        .convert::<f32>()
+                        .try_into_vec()
+                        .expect("features are f32");
+                    column.extend_from_slice(&values[..dim * part.len()]);
+                }
+            }
+        }
+    }
+    Ok(columns)
+}
+
+fn noised(
+    job: &Extraction<'_>,
+    indices: &[usize],
+    x0: Tensor<4>,
+    t: usize,
+    device: &Device,
+) -> Tensor<4> {
+    let [batch, channels, height, width] = x0.dims();
+    let keys: Vec<Key> = indices
+        .iter()
+        .map(|&i| {
+            Key::new(job.noising.seed, Stream::Noise)
+                .sample(job.dataset.id(i))
+                .draw(job.noising.draw)
+                .t(t as u32)
+        })
+        .collect();
+    let noise = noise_batch(&keys, [channels, height, width], device);
+    q_sample(job.schedule, x0, &vec![t; batch], noise)
+}
+
+impl Extraction<'_> {
+    /// What a store of this job holds. Its key is the hash of everything that determines the
+    /// numbers.
+    ///
+    /// # Errors
+    ///
+    /// When the data set's fingerprint cannot be taken.
+    pub fn store_spec(&self) -> Result<StoreSpec, ExtractError> {
+        let settings: Vec<_> = self.settings.columns().iter().map(|(setting, _)| setting).collect();
+        let determines = serde_json::json!({
+            "encoder": self.encoder_hash,
+            "data": self.dataset.fingerprint()?.to_string(),
+            "preprocess": self.preprocess,
+            "schedule": Sha256Hex::hash_json(&self.schedule.betas)?.to_string(),
+            "timestep_map": self.schedule.timestep_map.len(),
+            "settings": settings,
+            "noising": self.noising,
+            "micro_batch": MICRO_BATCH,
+        });
+        let columns = self
+            .settings
+            .columns()
+            .iter()
+            .map(|(setting, dim)| ColumnSpec {
+                meta: serde_json::json!(setting),
+                ..ColumnSpec::new(setting.column(), *dim)
+            })
+            .collect();
+        Ok(StoreSpec {
+            columns,
+            dtype: self.dtype,
+            samples: self.dataset.len(),
+            shard_rows: self.shard_rows,
+            key: Sha256Hex::hash_json(&determines)?.to_string(),
+            info: determines,
+            contract: diffrep_rng::CONTRACT,
+        })
+    }
+
+    /// Extracts what is missing in the store at `dir`; `progress` is told how many images of how
+    /// many are done.
+    ///
+    /// # Errors
+    ///
+    /// When an image cannot be read, a feature is not finite, the folder holds another job or a
+    /// shard cannot be written. Shards already written stay.
+    pub fn run<E: Encoder>(
+        &self,
+        encoder: &E,
+        dir: &Path,
+        device: &Device,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<(), ExtractError> {
+        let mut writer = StoreWriter::open(dir, self.store_spec()?)?;
+        let missing = writer.missing_shards();
+        let total = self.dataset.len();
+        let mut done = total - missing.iter().map(|shard| shard.rows()).sum::<usize>();
+        for shard in missing {
+            let indices: Vec<usize> = (shard.start..shard.end).collect();
+            let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
+            for part in indices.chunks(MICRO_BATCH) {
+                for (column, values) in columns.iter_mut().zip(features(encoder, self, part, device)?) {
+                    column.extend(values);
+                }
+                done += part.len();
+                progress(done, total);
+            }
+            let data = ShardData {
+                ids: indices.iter().map(|&i| self.dataset.id(i)).collect(),
+                labels: indices.iter().map(|&i| i64::from(self.dataset.label(i))).collect(),
+                columns,
+            };
+            writer.write_shard(shard, &data)?;
+        }
+        Ok(writer.finish()?)
+    }
+}

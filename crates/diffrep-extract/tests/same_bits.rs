@@ -1,0 +1,146 @@
+//! A feature is a function of the image, the setting and the seed: not of the batch, the threads,
+//! the shards or a kill in the middle.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
+use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_schedule::Schedule;
+use diffrep_store::{FeatureDtype, Store};
+use diffrep_taps::{Encoder, TapSet};
+use diffrep_unet::{UNet, UNetConfig, blocks_evaluated, random_network};
+
+const PREPROCESS: Preprocess = Preprocess { size: 32, channels: Channels::Grey, fit: Fit::PadTo };
+
+fn dataset(images: usize) -> Dataset {
+    let data = (0..images * 28 * 28).map(|i| (i * i % 251) as u8).collect();
+    let labels = (0..images as u32).map(|i| i % 2).collect();
+    let ids = (0..images as u64).map(|i| 1000 + i).collect();
+    let names = vec!["even".into(), "odd".into()];
+    Dataset::from_pixels(Split::Train, names, labels, ids, Pixels { height: 28, width: 28, channels: 1, data })
+}
+
+fn network() -> UNet {
+    random_network(&UNetConfig::mini(), 1, &Device::flex()).unwrap()
+}
+
+fn settings(network: &UNet, schedule: &Schedule) -> Settings {
+    let wanted: Vec<Setting> = [(10, 7, 4), (10, 9, 1), (100, 7, 8)]
+        .into_iter()
+        .map(|(t, block, pool)| serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool})).unwrap())
+        .collect();
+    Settings::new(wanted, &network.taps(), schedule).unwrap()
+}
+
+fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'a Schedule) -> Extraction<'a> {
+    Extraction {
+        dataset,
+        preprocess: PREPROCESS,
+        schedule,
+        settings,
+        noising: Noising { seed: 3, draw: 0 },
+        encoder_hash: "test".into(),
+        dtype: FeatureDtype::F32,
+        shard_rows: 10,
+    }
+}
+
+fn bits(columns: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    columns.iter().map(|column| column.iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+#[test]
+fn any_batch_and_any_number_of_threads_give_the_same_bits() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(64));
+    let settings = settings(&network, &schedule);
+    let job = job(&dataset, &settings, &schedule);
+    let device = Device::flex();
+    let all: Vec<usize> = (0..64).collect();
+    let whole = features(&network, &job, &all, &device).unwrap();
+    for batch in [1, 7, 64] {
+        let mut joined: Vec<Vec<f32>> = vec![Vec::new(); whole.len()];
+        for part in all.chunks(batch) {
+            for (joined, part) in joined.iter_mut().zip(features(&network, &job, part, &device).unwrap()) {
+                joined.extend(part);
+            }
+        }
+        assert_eq!(bits(&joined), bits(&whole), "batches of {batch}");
+    }
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let found = pool.install(|| features(&network, &job, &all, &device).unwrap());
+        assert_eq!(bits(&found), bits(&whole), "{threads} threads");
+    }
+}
+
+#[test]
+fn a_killed_job_goes_on_to_the_same_bytes() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(35));
+    let settings = settings(&network, &schedule);
+    let job = job(&dataset, &settings, &schedule);
+    let device = Device::flex();
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    job.run(&network, &whole, &device, |_, _| {}).unwrap();
+    // The process "dies" after the second of four shards: a panic unwinds out of the job.
+    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = job.run(&network, &cut, &device, |done, _| assert!(done <= 20, "killed"));
+    }));
+    assert!(died.is_err());
+    let mut resumed = Vec::new();
+    job.run(&network, &cut, &device, |done, total| resumed.push((done, total))).unwrap();
+    assert_eq!(resumed.first(), Some(&(30, 35)), "only what is missing is computed");
+    let shard = |dir: &Path, i: usize| std::fs::read(dir.join(format!("shard-{i:05}.safetensors"))).unwrap();
+    for i in 0..4 {
+        assert_eq!(shard(&whole, i), shard(&cut, i), "shard {i}");
+    }
+    let store = Store::open(&whole).unwrap();
+    assert_eq!(store.ids(), (1000..1035).collect::<Vec<u64>>());
+    // f32 storage keeps the bits of the features themselves.
+    let direct = features(&network, &job, &[34], &device).unwrap();
+    let column = store.column("t10_b07_p4").unwrap();
+    let mut row = vec![0.0; column.dim()];
+    column.read_rows(&[34], &mut row).unwrap();
+    assert_eq!(bits(&[row]), bits(&direct[..1]));
+}
+
+#[test]
+fn nothing_past_the_last_block_is_computed() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(3));
+    let settings = settings(&network, &schedule);
+    let job = job(&dataset, &settings, &schedule);
+    let before = blocks_evaluated();
+    features(&network, &job, &[0, 1, 2], &Device::flex()).unwrap();
+    // One forward to block 9 at t = 10 and one to block 7 at t = 100.
+    assert_eq!(blocks_evaluated() - before, 9 + 7);
+    assert_eq!(TapSet::all(&network.taps()).unwrap().last().get(), 13);
+}
+
+#[test]
+fn a_setting_out_of_range_names_the_range() {
+    let (network, schedule) = (network(), Schedule::linear(1000));
+    let refuse = |t: usize, block: usize, pool: usize| {
+        let setting: Setting =
+            serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool})).unwrap();
+        Settings::new([setting], &network.taps(), &schedule).unwrap_err().to_string()
+    };
+    assert_eq!(refuse(1000, 7, 1), "timestep 1000 is out of range: this schedule has timesteps 0..=999");
+    assert_eq!(refuse(10, 14, 1), "block 14 does not exist: this network has blocks 1..=13");
+    assert_eq!(refuse(10, 7, 9), "pool 9 is larger than the map of block 7, which is 8 x 8: choose 1..=8");
+    let none: [Setting; 0] = [];
+    assert!(Settings::new(none, &network.taps(), &schedule).unwrap_err().to_string().contains("no block"));
+}
+
+#[test]
+fn a_folder_with_another_run_is_refused() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(5));
+    let settings = settings(&network, &schedule);
+    let first = job(&dataset, &settings, &schedule);
+    let other = Extraction { noising: Noising { seed: 4, draw: 0 }, ..first.clone() };
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    first.run(&network, dir.path(), &device, |_, _| {}).unwrap();
+    let error = other.run(&network, dir.path(), &device, |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains(&dir.path().display().to_string()), "{error}");
+}

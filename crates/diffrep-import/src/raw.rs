@@ -1,0 +1,269 @@
+//! A checkpoint's tensors, read one at a time, whatever the container.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use diffrep_artifact::ArtifactError;
+use pytorch_reader::PytorchReader;
+use serde::Serialize;
+
+use crate::ImportError;
+use crate::error::known_names;
+use crate::sniff::{Container, MAX_HEADER, sniff};
+use crate::values::{Dtype, Inexact, to_f32};
+
+/// What a file says about a tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorInfo {
+    /// Its name, without what the file puts before every name.
+    pub name: String,
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Its shape; empty for a scalar.
+    pub shape: Vec<usize>,
+}
+
+/// An open checkpoint. Only names, types and shapes are in memory.
+#[derive(Debug)]
+pub struct RawCheckpoint {
+    path: PathBuf,
+    container: Container,
+    tensors: Vec<TensorInfo>,
+    metadata: BTreeMap<String, String>,
+    prefix: String,
+    ignored: Vec<String>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The file and where each tensor's bytes begin and end in it.
+    SafeTensors { file: File, ranges: BTreeMap<String, [u64; 2]> },
+    Torch(BTreeMap<String, pytorch_reader::Tensor>),
+}
+
+impl RawCheckpoint {
+    /// Opens a checkpoint; the content decides how it is read, not the file's name.
+    ///
+    /// A wrapper `state_dict` around the tensors and prefixes that all names share (`module.`,
+    /// `model.`) are taken off. For a .pt file, only the pickle's tensors are read; no code in it runs.
+    ///
+    /// # Errors
+    ///
+    /// When the path cannot be read, is no file, or does not hold a whole checkpoint.
+    pub fn open(path: &Path) -> Result<Self, ImportError> {
+        let (file, container) = sniff(path)?;
+        let mut metadata = BTreeMap::new();
+        let (mut tensors, source) = match container {
+            Container::SafeTensors => open_safetensors(path, file, &mut metadata)?,
+            _ => open_torch(path)?,
+        };
+        if tensors.is_empty() {
+            let found = "a checkpoint without tensors".into();
+            return Err(ImportError::NotACheckpoint { path: path.into(), found });
+        }
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let prefix = common_prefix(tensors.iter().map(|tensor| tensor.name.as_str()));
+        let mut ignored = Vec::new();
+        tensors.retain_mut(|tensor| match tensor.name.strip_prefix(&prefix) {
+            Some(rest) => {
+                tensor.name = rest.into();
+                true
+            }
+            None => {
+                ignored.push(std::mem::take(&mut tensor.name));
+                false
+            }
+        });
+        Ok(Self { path: path.into(), container, tensors, metadata, prefix, ignored, source })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the tensors lie in the file.
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// Every tensor, by name.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// Texts that the file carries beside its tensors (safetensors only).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// What was taken off the front of every name; empty if nothing.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Tensors beside the wrapper that holds the weights, such as an optimiser's.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// A tensor's values as f32, row-major. Floats are rounded; integers must be exact.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tensor, its bytes cannot be read, or they do not convert.
+    pub fn values(&self, name: &str) -> Result<TensorData, ImportError> {
+        let known = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name));
+        let Ok(position) = known else {
+            return Err(ImportError::NoSuchTensor {
+                path: self.path.clone(),
+                name: name.into(),
+                known: known_names(self.tensors.iter().map(|tensor| tensor.name.as_str())),
+            });
+        };
+        let info = &self.tensors[position];
+        let bytes = self.bytes(info)?;
+        let values = to_f32(&bytes, info.dtype).map_err(|reason| match reason {
+            Inexact::NoConversion => ImportError::Dtype {
+                path: self.path.clone(),
+                name: name.into(),
+                dtype: info.dtype,
+                expected: "an integer or a float of 16 to 64 bits",
+            },
+            Inexact::Integer(value) => {
+                ImportError::NotExact { path: self.path.clone(), name: name.into(), value }
+            }
+        })?;
+        if values.len() != info.shape.iter().product::<usize>() {
+            let reason = format!("tensor `{name}` has {} values for shape {:?}", values.len(), info.shape);
+            return Err(ImportError::Damaged { path: self.path.clone(), reason });
+        }
+        Ok(TensorData::new(values, info.shape.clone()))
+    }
+
+    /// A tensor's bytes, little-endian and row-major.
+    fn bytes(&self, info: &TensorInfo) -> Result<Vec<u8>, ImportError> {
+        let key = format!("{}{}", self.prefix, info.name);
+        let damaged = |reason| ImportError::Damaged { path: self.path.clone(), reason };
+        let lost = || damaged(format!("tensor `{key}` is not where the file says"));
+        match &self.source {
+            Source::SafeTensors { file, ranges } => {
+                let [begin, end] = *ranges.get(&key).ok_or_else(lost)?;
+                let mut bytes = Vec::new();
+                let mut file = file;
+                file.seek(SeekFrom::Start(begin))
+                    .and_then(|_| file.take(end - begin).read_to_end(&mut bytes))
+                    .map_err(|source| ArtifactError::Read { path: self.path.clone(), source })?;
+                if bytes.len() as u64 == end - begin { Ok(bytes) } else { Err(lost()) }
+            }
+            Source::Torch(tensors) => {
+                let tensor = tensors.get(&key).ok_or_else(lost)?;
+                let read = guarded(|| tensor.read()).map_err(damaged)?;
+                read.map_err(|error| damaged(error.to_string()))
+            }
+        }
+    }
+}
+
+/// Runs the .pt reader so that a panic in it, should a hostile file provoke one, is an error about
+/// the file: this is the one place where bytes of unknown origin meet a parser that is not ours.
+fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| "its pickle confuses the reader".into())
+}
+
+fn open_torch(path: &Path) -> Result<(Vec<TensorInfo>, Source), ImportError> {
+    let damaged = |reason| ImportError::Damaged { path: path.into(), reason };
+    let reader = guarded(|| PytorchReader::new(path))
+        .map_err(damaged)?
+        .map_err(|error| damaged(error.to_string()))?;
+    let tensors: BTreeMap<_, _> = reader.into_tensors().into_iter().collect();
+    let infos = tensors
+        .iter()
+        .map(|(name, tensor)| TensorInfo {
+            name: name.clone(),
+            dtype: tensor.dtype().into(),
+            shape: tensor.shape().to_vec(),
+        })
+        .collect();
+    Ok((infos, Source::Torch(tensors)))
+}
+
+/// Reads the header only: 8 bytes of length, then JSON, then the tensors' bytes without holes.
+fn open_safetensors(
+    path: &Path,
+    mut file: File,
+    metadata: &mut BTreeMap<String, String>,
+) -> Result<(Vec<TensorInfo>, Source), ImportError> {
+    let read_error = |source| ArtifactError::Read { path: path.into(), source };
+    let damaged = |reason| ImportError::Damaged { path: path.into(), reason };
+    let size = file.metadata().map_err(read_error)?.len();
+    let mut length = [0; 8];
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut length)).map_err(read_error)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER || 8 + length > size {
+        return Err(damaged(format!("its header of {length} bytes does not fit a file of {size} bytes")));
+    }
+    let mut text = Vec::new();
+    (&file).take(length).read_to_end(&mut text).map_err(read_error)?;
+    let header: safetensors::tensor::Metadata = serde_json::from_slice(&text)
+        .map_err(|error| damaged(format!("its header is not valid ({error})")))?;
+    let announced = 8 + length + header.data_len() as u64;
+    if announced != size {
+        return Err(damaged(format!("its header announces {announced} bytes and the file has {size}")));
+    }
+    metadata.extend(header.metadata().clone().unwrap_or_default());
+    let mut infos = Vec::new();
+    let mut ranges = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        let (begin, end) = info.data_offsets;
+        ranges.insert(name.clone(), [begin, end].map(|offset| 8 + length + offset as u64));
+        infos.push(TensorInfo { name, dtype: info.dtype.into(), shape: info.shape.clone() });
+    }
+    Ok((infos, Source::SafeTensors { file, ranges }))
+}
+
+/// What stands before the names of the weights: a wrapper `state_dict.` if any name has it, then
+/// `module.` and `model.` for as long as all names share them.
+fn common_prefix<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let mut prefix = String::new();
+    if names.clone().any(|name| name.starts_with("state_dict.")) {
+        prefix.push_str("state_dict.");
+    }
+    loop {
+        let weights = names.clone().filter_map(|name| name.strip_prefix(&prefix));
+        let shared = ["module.", "model."]
+            .into_iter()
+            .find(|part| weights.clone().all(|name| name.len() > part.len() && name.starts_with(part)));
+        match shared {
+            Some(part) => prefix.push_str(part),
+            None => return prefix,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_found_only_where_all_names_share_them() {
+        let prefix = |names: &[&'static str]| common_prefix(names.iter().copied());
+        assert_eq!(prefix(&["out.0.weight", "out.0.bias"]), "");
+        assert_eq!(prefix(&["module.a", "module.b"]), "module.");
+        assert_eq!(prefix(&["module.model.a", "module.model.b"]), "module.model.");
+        assert_eq!(prefix(&["model.a", "b"]), "");
+        assert_eq!(prefix(&["state_dict.module.a", "optimizer.b"]), "state_dict.module.");
+    }
+
+    #[test]
+    fn a_panic_of_the_reader_is_an_error() {
+        assert!(guarded(|| 1).is_ok());
+        let outcome = guarded(|| std::panic::resume_unwind(Box::new("stop")));
+        assert!(outcome.unwrap_err().contains("pickle"));
+    }
+}

@@ -1,0 +1,191 @@
+//! Networks and tensors to safetensors files, one tensor at a time and always the same bytes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use diffrep_artifact::{Sha256Hex, write_atomic};
+use diffrep_unet::{UNet, named_parameters};
+use half::f16;
+use serde::Serialize;
+
+use crate::load::finite;
+use crate::{ARCH_KEY, ImportError};
+
+/// Type of the numbers in a written file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightDtype {
+    /// 32 bits: what was computed with.
+    #[default]
+    F32,
+    /// 16 bits: half the size, 11 bits of precision.
+    F16,
+}
+
+/// Writes a network as safetensors with the reference's names, atomically. `metadata` goes into the
+/// header with the architecture under [`ARCH_KEY`]; the bytes depend on nothing else.
+///
+/// # Errors
+///
+/// When the file cannot be written, a weight is not finite, or it is too large for f16.
+pub fn write(
+    path: &Path,
+    network: &UNet,
+    dtype: WeightDtype,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Sha256Hex, ImportError> {
+    let parameters = named_parameters(network);
+    let entries: Vec<_> =
+        parameters.iter().map(|parameter| (parameter.key.as_str(), parameter.shape.as_slice())).collect();
+    let arch = serde_json::to_string(network.config()).map_err(|error| unwritable(path, &error))?;
+    let mut metadata = metadata.clone();
+    metadata.insert(ARCH_KEY.into(), arch);
+    let header = header(path, &entries, dtype, &metadata)?;
+    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+    writing(path, |output| {
+        output.write_all(&header)?;
+        let mut visitor = Visitor { path, dtype, names: names.iter(), output, outcome: Ok(()) };
+        network.visit(&mut visitor);
+        visitor.outcome
+    })
+}
+
+/// Writes named tensors as f32 safetensors, atomically, in the given order.
+///
+/// # Errors
+///
+/// When the file cannot be written or a value is not finite.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[(String, TensorData)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Sha256Hex, ImportError> {
+    let shapes: Vec<Vec<usize>> = tensors.iter().map(|(_, data)| data.shape().to_vec()).collect();
+    let entries: Vec<_> =
+        tensors.iter().zip(&shapes).map(|((name, _), shape)| (name.as_str(), shape.as_slice())).collect();
+    let header = header(path, &entries, WeightDtype::F32, metadata)?;
+    writing(path, |output| {
+        output.write_all(&header)?;
+        for (name, data) in tensors {
+            output.write_all(&encode(path, name, data.clone(), WeightDtype::F32)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a network's parameters in module order, and keeps the first failure.
+struct Visitor<'a> {
+    path: &'a Path,
+    dtype: WeightDtype,
+    names: std::slice::Iter<'a, &'a str>,
+    output: &'a mut dyn Write,
+    outcome: Result<(), Failure>,
+}
+
+impl ModuleVisitor for Visitor<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.names.next().copied().unwrap_or_default();
+        if self.outcome.is_ok() {
+            self.outcome = encode(self.path, name, param.val().into_data(), self.dtype)
+                .map_err(Failure::from)
+                .and_then(|bytes| Ok(self.output.write_all(&bytes)?));
+        }
+    }
+}
+
+/// What stops a file from being written: the disk, or the values.
+enum Failure {
+    Disk(io::Error),
+    Values(ImportError),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        Self::Values(error)
+    }
+}
+
+/// Runs `write` on a file that appears whole or not at all, and hashes it.
+fn writing(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<Sha256Hex, ImportError> {
+    let mut refused = None;
+    let written = write_atomic(path, |output| match write(output) {
+        Ok(()) => Ok(()),
+        Err(Failure::Disk(error)) => Err(error),
+        Err(Failure::Values(error)) => {
+            refused = Some(error);
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    });
+    match refused {
+        Some(error) => Err(error),
+        None => {
+            written?;
+            Ok(Sha256Hex::hash_file(path)?)
+        }
+    }
+}
+
+/// Little-endian values in the file's type.
+fn encode(path: &Path, name: &str, data: TensorData, dtype: WeightDtype) -> Result<Vec<u8>, ImportError> {
+    let data = finite(path, name, data.convert::<f32>())?;
+    let values = data.as_slice::<f32>().unwrap_or_default();
+    match dtype {
+        WeightDtype::F32 => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        WeightDtype::F16 => {
+            let mut bytes = Vec::with_capacity(2 * values.len());
+            for &value in values {
+                let half = f16::from_f32(value);
+                if half.is_infinite() {
+                    return Err(ImportError::Overflow { path: path.into(), name: name.into(), value });
+                }
+                bytes.extend(half.to_le_bytes());
+            }
+            Ok(bytes)
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Metadata(&'a BTreeMap<String, String>),
+    Tensor { dtype: &'static str, shape: &'a [usize], data_offsets: [usize; 2] },
+}
+
+/// Length and JSON header of a safetensors file, padded so that the data is aligned to 8 bytes.
+fn header(
+    path: &Path,
+    tensors: &[(&str, &[usize])],
+    dtype: WeightDtype,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, ImportError> {
+    let (dtype, size) = match dtype {
+        WeightDtype::F32 => ("F32", 4),
+        WeightDtype::F16 => ("F16", 2),
+    };
+    let mut entries = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
+    let mut begin = 0;
+    for (name, shape) in tensors {
+        let end = begin + size * shape.iter().product::<usize>();
+        entries.insert(name, Entry::Tensor { dtype, shape, data_offsets: [begin, end] });
+        begin = end;
+    }
+    let mut text = serde_json::to_vec(&entries).map_err(|error| unwritable(path, &error))?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    Ok([(text.len() as u64).to_le_bytes().as_slice(), &text].concat())
+}
+
+fn unwritable(path: &Path, error: &serde_json::Error) -> ImportError {
+    ImportError::Arch { path: path.into(), reason: error.to_string() }
+}

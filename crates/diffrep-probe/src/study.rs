@@ -1,0 +1,359 @@
+//! The study of one encoder against controls: a sweep over settings on training and validation
+//! images, the chosen setting scored on the test split once a seed. Every finished step is a record
+//! on disk under the hash of what determined it, so a second run skips it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::Device;
+use diffrep_artifact::{Sha256Hex, create_dir_all, read_json, write_json_atomic};
+use diffrep_datasets::{Dataset, Preprocess};
+use diffrep_extract::{Extraction, Noising, Setting, Settings};
+use diffrep_schedule::Schedule;
+use diffrep_store::{FeatureDtype, Store};
+use diffrep_taps::Encoder;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Features, Point, ProbeError, Recipe, Trained, best, correct, train_linear};
+
+/// Rows a shard of a study's stores.
+const SHARD_ROWS: usize = 500;
+
+/// The images of a study. A study never mixes the roles.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// Heads are trained on these.
+    pub train: Dataset,
+    /// Every choice is made on these.
+    pub validation: Dataset,
+    /// Scored once a seed with the chosen head.
+    pub test: Dataset,
+}
+
+/// What all steps of a study share.
+#[derive(Clone, Debug)]
+pub struct Study<'a> {
+    /// Folder of the run.
+    pub dir: &'a Path,
+    /// How an image becomes an input.
+    pub preprocess: Preprocess,
+    /// The diffusion process.
+    pub schedule: &'a Schedule,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// An encoder under study.
+#[derive(Clone, Debug)]
+pub struct Subject<'a, E> {
+    /// Its short name, used in file names: `diffusion`, `random-0`, `pixels`.
+    pub name: String,
+    /// The network.
+    pub encoder: &'a E,
+    /// What its weights are: a checkpoint's hash, or how they were drawn.
+    pub hash: String,
+}
+
+/// The validation score of one setting in a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// Timestep, block, pool.
+    pub setting: Setting,
+    /// Length of a feature vector.
+    pub dim: usize,
+    /// The grid point that won.
+    pub point: Point,
+    /// Share of validation samples classified right.
+    pub accuracy: f64,
+    /// Which validation samples were classified right.
+    pub correct: Bits,
+}
+
+/// The score of the chosen setting with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Final {
+    /// Timestep, block, pool.
+    pub setting: Setting,
+    /// Seed of initial weights, batch order and noise.
+    pub seed: u64,
+    /// Hash of the encoder's weights.
+    pub encoder: String,
+    /// Length of a feature vector.
+    pub dim: usize,
+    /// The grid point that won on the validation split.
+    pub point: Point,
+    /// Share of validation samples classified right.
+    pub validation: f64,
+    /// Share of test samples classified right.
+    pub test: f64,
+    /// Which test samples were classified right.
+    pub correct: Bits,
+    /// How many samples trained it.
+    pub trained_on: usize,
+    /// The head.
+    pub head: Trained,
+}
+
+/// A list of yes and no, written as one character each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Bits(pub Vec<bool>);
+
+impl From<String> for Bits {
+    fn from(text: String) -> Self {
+        Self(text.bytes().map(|byte| byte == b'1').collect())
+    }
+}
+
+impl From<Bits> for String {
+    fn from(bits: Bits) -> Self {
+        bits.0.into_iter().map(|bit| if bit { '1' } else { '0' }).collect()
+    }
+}
+
+impl Bits {
+    /// Share of yes.
+    pub fn share(&self) -> f64 {
+        self.0.iter().filter(|bit| **bit).count() as f64 / self.0.len().max(1) as f64
+    }
+}
+
+/// A finished step as it lies on disk.
+#[derive(Serialize, Deserialize)]
+struct Step<T> {
+    /// Hash of everything that determined `result`.
+    key: Sha256Hex,
+    result: T,
+}
+
+/// What a study tells while it goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// `done` of `total` items of the step `name` are done.
+    At {
+        /// The step.
+        name: &'a str,
+        /// Items done.
+        done: usize,
+        /// Items in all.
+        total: usize,
+    },
+    /// The step was done by an earlier run.
+    Skipped {
+        /// The step.
+        name: &'a str,
+    },
+}
+
+/// The cell with the highest validation accuracy; of equals the one with the shortest vector.
+pub fn choose(cells: &[Cell]) -> Option<&Cell> {
+    cells.iter().max_by(|a, b| a.accuracy.total_cmp(&b.accuracy).then(b.dim.cmp(&a.dim)))
+}
+
+impl Study<'_> {
+    fn step<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        determines: &impl Serialize,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+        compute: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, ProbeError>,
+    ) -> Result<T, ProbeError> {
+        let key = Sha256Hex::hash_json(determines)?;
+        let path = self.dir.join("steps").join(format!("{name}.json"));
+        if path.exists() {
+            let found: Result<Step<T>, _> = read_json(&path);
+            match found {
+                Ok(step) if step.key == key => {
+                    on(Progress::Skipped { name });
+                    return Ok(step.result);
+                }
+                Ok(_) => tracing::warn!("{} is of other settings and is done again", path.display()),
+                Err(error) => tracing::warn!("{error}; the step is done again"),
+            }
+        }
+        let result = compute(on)?;
+        create_dir_all(self.dir.join("steps"))?;
+        let step = Step { key, result };
+        write_json_atomic(&path, &step)?;
+        Ok(step.result)
+    }
+
+    fn extraction<'b>(
+        &'b self,
+        dataset: &'b Dataset,
+        settings: &'b Settings,
+        hash: &str,
+        seed: u64,
+    ) -> Extraction<'b> {
+        Extraction {
+            dataset,
+            preprocess: self.preprocess,
+            schedule: self.schedule,
+            settings,
+            noising: Noising { seed, draw: 0 },
+            encoder_hash: hash.into(),
+            dtype: FeatureDtype::F16,
+            shard_rows: SHARD_ROWS,
+        }
+    }
+
+    /// Extracts two or three splits into `dir/features/name-*` and reports one progress for all.
+    fn extract<E: Encoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        name: &str,
+        splits: &[(&str, &Dataset)],
+        settings: &Settings,
+        seed: u64,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Vec<(PathBuf, Store)>, ProbeError> {
+        let total: usize = splits.iter().map(|(_, dataset)| dataset.len()).sum();
+        let mut before = 0;
+        let title = format!("{name}: features");
+        let mut stores = Vec::new();
+        for (split, dataset) in splits {
+            let dir = self.dir.join("features").join(format!("{name}-{split}"));
+            let job = self.extraction(dataset, settings, &subject.hash, seed);
+            let start = before;
+            job.run(subject.encoder, &dir, self.device, |done, _| {
+                on(Progress::At { name: &title, done: start + done, total });
+            })?;
+            before += dataset.len();
+            let store = Store::open(&dir)?;
+            stores.push((dir, store));
+        }
+        Ok(stores)
+    }
+
+    /// Validation scores of every block and pool at one timestep (`None`: the clean image), from a
+    /// single forward of each image. The features are deleted once their scores are on disk.
+    ///
+    /// # Errors
+    ///
+    /// When an image, a shard or a probe fails.
+    pub fn sweep<E: Encoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        recipe: &Recipe,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Vec<Cell>, ProbeError> {
+        let classes = splits.train.class_names().len();
+        let steps: Vec<String> = settings
+            .groups()
+            .map(|(t, ..)| t.map_or("clean".into(), |t| format!("t{t}")))
+            .collect();
+        let name = format!("sweep-{}-{}", subject.name, steps.join("-"));
+        let train = self.extraction(&splits.train, settings, &subject.hash, 0).store_spec()?;
+        let validation = self.extraction(&splits.validation, settings, &subject.hash, 0).store_spec()?;
+        let determines = (&train, &validation, recipe, env!("CARGO_PKG_VERSION"));
+        self.step(&name, &determines, on, |on| {
+            let parts = [("train", &splits.train), ("validation", &splits.validation)];
+            let stores = self.extract(subject, &name, &parts, settings, 0, on)?;
+            let columns = settings.columns();
+            let next = AtomicUsize::new(0);
+            let cells = Mutex::new(Vec::with_capacity(columns.len()));
+            let watcher = Mutex::new(on);
+            let title = format!("{name}: probes");
+            let work = || -> Result<(), ProbeError> {
+                while let Some((setting, dim)) = columns.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let column = setting.column();
+                    let train = Features::read(&stores[0].1, &column)?;
+                    let validation = Features::read(&stores[1].1, &column)?;
+                    let heads = train_linear(&train, &validation, classes, recipe, 0, self.device)?;
+                    let head = best(&heads, recipe)?;
+                    let right = correct(head, &validation, self.device);
+                    let cell = Cell {
+                        setting: *setting,
+                        dim: *dim,
+                        point: head.point,
+                        accuracy: Bits(right.clone()).share(),
+                        correct: Bits(right),
+                    };
+                    let mut cells = cells.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    cells.push(cell);
+                    let mut on = watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    on(Progress::At { name: &title, done: cells.len(), total: columns.len() });
+                }
+                Ok(())
+            };
+            side_by_side(work)?;
+            let mut cells = cells.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            cells.sort_by_key(|cell: &Cell| cell.setting);
+            for (dir, store) in stores {
+                drop(store);
+                if let Err(error) = std::fs::remove_dir_all(&dir) {
+                    tracing::warn!("{} cannot be deleted: {error}", dir.display());
+                }
+            }
+            Ok(cells)
+        })
+    }
+
+    /// Trains the recipe's grid on all training images at one setting, chooses a head on the
+    /// validation split, and scores it on the test split: the one place that reads the test split.
+    ///
+    /// # Errors
+    ///
+    /// When an image, a shard or a probe fails.
+    pub fn score<E: Encoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        recipe: &Recipe,
+        seed: u64,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Final, ProbeError> {
+        let classes = splits.train.class_names().len();
+        let [(setting, dim)] = *settings.columns() else {
+            return Err(ProbeError::OneSetting { found: settings.columns().len() });
+        };
+        let name = format!("final-{}-seed{seed}", subject.name);
+        let spec = |dataset| self.extraction(dataset, settings, &subject.hash, seed).store_spec();
+        let specs = (spec(&splits.train)?, spec(&splits.validation)?, spec(&splits.test)?);
+        let determines = (&specs, recipe, env!("CARGO_PKG_VERSION"));
+        self.step(&name, &determines, on, |on| {
+            let parts = [
+                ("train", &splits.train),
+                ("validation", &splits.validation),
+                ("test", &splits.test),
+            ];
+            let stores = self.extract(subject, &name, &parts, settings, seed, on)?;
+            let read = |i: usize| Features::read(&stores[i].1, &setting.column());
+            let (train, validation, test) = (read(0)?, read(1)?, read(2)?);
+            let heads = train_linear(&train, &validation, classes, recipe, seed, self.device)?;
+            let chosen = best(&heads, recipe)?;
+            let right = Bits(correct(chosen, &test, self.device));
+            Ok(Final {
+                setting,
+                seed,
+                encoder: subject.hash.clone(),
+                dim,
+                point: chosen.point,
+                validation: chosen.validation,
+                test: right.share(),
+                correct: right,
+                trained_on: train.len(),
+                head: chosen.clone(),
+            })
+        })
+    }
+}
+
+/// Runs `work` on as many threads as the machine has, until each is done; the first error wins.
+fn side_by_side(work: impl Fn() -> Result<(), ProbeError> + Sync) -> Result<(), ProbeError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Result<Vec<()>, _>>()
+            .map(|_| ())
+    })
+}

@@ -1,0 +1,156 @@
+//! `cargo xtask reproduce`: from a clone to results in one command.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+const HELP: &str = "\
+Build `diffrep` in release mode and run its experiments.
+
+Usage: cargo xtask reproduce [--features LIST] [ARGUMENTS]
+
+  --features LIST  cargo features of diffrep-cli, for example `cuda`
+  --help           print this
+
+All other arguments go to `diffrep reproduce` as they are, which runs in the root of the workspace
+(paths are relative to it) and whose exit code is passed on.
+Everything after `--` goes there too: `cargo xtask reproduce -- --help` lists what it takes.
+
+Examples:
+  cargo xtask reproduce --quick
+  cargo xtask reproduce --features cuda --device cuda:0 --scale paper
+";
+
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    if crate::asks_for_help(arguments) {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let arguments = Arguments::parse(arguments)?;
+    let built = process::status(&mut arguments.build())?;
+    if !built.success() {
+        return Ok(process::exit_code(built));
+    }
+    let this = std::env::current_exe().context("the path of this program is unknown")?;
+    let program = beside(&this).context("this program lies in no target folder")?;
+    let ran = process::status(&mut arguments.reproduce(&program))?;
+    Ok(process::exit_code(ran))
+}
+
+/// What the user wrote, split between cargo and `diffrep reproduce`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Arguments {
+    features: Vec<String>,
+    passed_on: Vec<String>,
+}
+
+impl Arguments {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut parsed = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            if argument == "--" {
+                parsed.passed_on.extend(arguments.by_ref().cloned());
+            } else if argument == "--features" {
+                match arguments.next() {
+                    Some(list) => parsed.features.push(list.clone()),
+                    None => bail!("`--features` needs a list, for example `--features cuda`"),
+                }
+            } else if let Some(list) = argument.strip_prefix("--features=") {
+                parsed.features.push(list.to_owned());
+            } else {
+                parsed.passed_on.push(argument.clone());
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn build(&self) -> Command {
+        let mut command = process::cargo(&["build", "--release", "--locked", "-p", "diffrep-cli"]);
+        for list in &self.features {
+            command.args(["--features", list]);
+        }
+        command
+    }
+
+    fn reproduce(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("reproduce")
+            .args(&self.passed_on)
+            .current_dir(process::root());
+        command
+    }
+}
+
+/// The release build of `diffrep` in the target folder that holds `this` program, wherever
+/// cargo's settings put that folder.
+fn beside(this: &Path) -> Option<PathBuf> {
+    let target = this.parent()?.parent()?;
+    Some(
+        target
+            .join("release")
+            .join(format!("diffrep{}", std::env::consts::EXE_SUFFIX)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments> {
+        Arguments::parse(
+            &arguments
+                .iter()
+                .map(|a| (*a).to_owned())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn features_go_to_cargo_and_the_rest_to_diffrep() {
+        let arguments = parse(&[
+            "--quick",
+            "--features",
+            "cuda",
+            "smoke",
+            "--features=tch",
+            "--",
+            "--features",
+        ])
+        .unwrap();
+        assert_eq!(arguments.features, ["cuda", "tch"]);
+        assert_eq!(arguments.passed_on, ["--quick", "smoke", "--features"]);
+
+        let build = process::shown(&arguments.build());
+        assert!(
+            build.ends_with("-p diffrep-cli --features cuda --features tch"),
+            "{build}"
+        );
+        let reproduce = arguments.reproduce(Path::new("target/release/diffrep"));
+        assert_eq!(
+            process::shown(&reproduce),
+            "diffrep reproduce --quick smoke --features"
+        );
+    }
+
+    #[test]
+    fn features_without_a_list_are_refused() {
+        assert!(
+            parse(&["--quick", "--features"])
+                .unwrap_err()
+                .to_string()
+                .contains("needs a list")
+        );
+    }
+
+    #[test]
+    fn the_binary_is_looked_for_in_our_own_target_folder() {
+        let found = beside(Path::new("/a/target/debug/xtask")).unwrap();
+        assert_eq!(found.parent(), Some(Path::new("/a/target/release")));
+        assert_eq!(beside(Path::new("xtask")), None);
+    }
+}
