@@ -21,7 +21,7 @@ Everything after `--` goes there too: `cargo xtask reproduce -- --help` lists wh
 
 Examples:
   cargo xtask reproduce --quick
-  cargo xtask reproduce --features cuda --device cuda:0 --scale paper
+  cargo xtask reproduce --features cuda probe --device cuda:0
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {

@@ -25,9 +25,12 @@ impl FromStr for DeviceSpec {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, index) = match text.split_once(':') {
             None => (text, 0),
-            Some((name, index)) => {
-                (name, index.parse().map_err(|_| format!("`{index}` is not a device index"))?)
-            }
+            Some((name, index)) => (
+                name,
+                index
+                    .parse()
+                    .map_err(|_| format!("`{index}` is not a device index"))?,
+            ),
         };
         match name {
             "flex" | "cpu" => Ok(Self::Flex),
@@ -88,7 +91,12 @@ mod tests {
         }
         assert_eq!("cuda".parse(), Ok(DeviceSpec::Cuda(0)));
         assert!("gpu".parse::<DeviceSpec>().unwrap_err().contains("cuda:N"));
-        assert!("cuda:x".parse::<DeviceSpec>().unwrap_err().contains("not a device index"));
+        assert!(
+            "cuda:x"
+                .parse::<DeviceSpec>()
+                .unwrap_err()
+                .contains("not a device index")
+        );
     }
 
     #[cfg(not(feature = "cuda"))]

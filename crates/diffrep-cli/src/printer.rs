@@ -1,5 +1,9 @@
 //! All that the command says: results on standard output, progress and messages on standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one place that prints"
+)]
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -52,7 +56,15 @@ impl Printer {
             None
         };
         let now = Instant::now();
-        Progress { printer: self, what: what.into(), bar, total, first: None, start: now, said: now }
+        Progress {
+            printer: self,
+            what: what.into(),
+            bar,
+            total,
+            first: None,
+            start: now,
+            said: now,
+        }
     }
 }
 

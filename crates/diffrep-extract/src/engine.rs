@@ -87,8 +87,12 @@ pub fn features<E: Encoder>(
     for part in indices.chunks(MICRO_BATCH) {
         let _span = tracing::debug_span!("extract.micro_batch", images = part.len()).entered();
         let last = part[part.len() - 1];
-        let padded: Vec<usize> =
-            part.iter().copied().chain(std::iter::repeat(last)).take(MICRO_BATCH).collect();
+        let padded: Vec<usize> = part
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(last))
+            .take(MICRO_BATCH)
+            .collect();
         let mut pixels = vec![0.0; MICRO_BATCH * job.preprocess.len()];
         load_batch(job.dataset, &job.preprocess, &padded, None, &mut pixels)?;
         let [c, h, w] = shape;
@@ -105,7 +109,9 @@ pub fn features<E: Encoder>(
             };
             let mut maps = encoder.forward_taps(image, &condition, taps, None);
             for (&block, pools) in blocks {
-                let map = maps.remove(block).expect("the encoder returns every wanted block");
+                let map = maps
+                    .remove(block)
+                    .expect("the encoder returns every wanted block");
                 for pooled in pyramid(map, pools) {
                     let (column, (_, dim)) = next.next().expect("one column for each pool");
                     let values: Vec<f32> = pooled
@@ -150,7 +156,12 @@ impl Extraction<'_> {
     ///
     /// When the data set's fingerprint cannot be taken.
     pub fn store_spec(&self) -> Result<StoreSpec, ExtractError> {
-        let settings: Vec<_> = self.settings.columns().iter().map(|(setting, _)| setting).collect();
+        let settings: Vec<_> = self
+            .settings
+            .columns()
+            .iter()
+            .map(|(setting, _)| setting)
+            .collect();
         let determines = serde_json::json!({
             "encoder": self.encoder_hash,
             "data": self.dataset.fingerprint()?.to_string(),
@@ -203,7 +214,10 @@ impl Extraction<'_> {
             let indices: Vec<usize> = (shard.start..shard.end).collect();
             let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
             for part in indices.chunks(MICRO_BATCH) {
-                for (column, values) in columns.iter_mut().zip(features(encoder, self, part, device)?) {
+                for (column, values) in columns
+                    .iter_mut()
+                    .zip(features(encoder, self, part, device)?)
+                {
                     column.extend(values);
                 }
                 done += part.len();
@@ -211,7 +225,10 @@ impl Extraction<'_> {
             }
             let data = ShardData {
                 ids: indices.iter().map(|&i| self.dataset.id(i)).collect(),
-                labels: indices.iter().map(|&i| i64::from(self.dataset.label(i))).collect(),
+                labels: indices
+                    .iter()
+                    .map(|&i| i64::from(self.dataset.label(i)))
+                    .collect(),
                 columns,
             };
             writer.write_shard(shard, &data)?;

@@ -72,7 +72,8 @@ impl Settings {
         schedule: &Schedule,
     ) -> Result<Self, SettingError> {
         let wanted: BTreeSet<Setting> = wanted.into_iter().collect();
-        let mut by_step: BTreeMap<Option<usize>, BTreeMap<BlockIndex, Vec<PoolSize>>> = BTreeMap::new();
+        let mut by_step: BTreeMap<Option<usize>, BTreeMap<BlockIndex, Vec<PoolSize>>> =
+            BTreeMap::new();
         let mut columns = Vec::new();
         for setting in wanted {
             if let Some(t) = setting.t {
@@ -81,12 +82,23 @@ impl Settings {
             TapSet::new([setting.block.get()], taps)?;
             let tap = &taps[setting.block.position()];
             setting.pool.check(tap)?;
-            by_step.entry(setting.t).or_default().entry(setting.block).or_default().push(setting.pool);
+            by_step
+                .entry(setting.t)
+                .or_default()
+                .entry(setting.block)
+                .or_default()
+                .push(setting.pool);
             columns.push((setting, setting.pool.features(tap)));
         }
         let groups = by_step
             .into_iter()
-            .map(|(t, blocks)| Ok((t, TapSet::new(blocks.keys().map(|b| b.get()), taps)?, blocks)))
+            .map(|(t, blocks)| {
+                Ok((
+                    t,
+                    TapSet::new(blocks.keys().map(|b| b.get()), taps)?,
+                    blocks,
+                ))
+            })
             .collect::<Result<Vec<_>, TapError>>()?;
         if groups.is_empty() {
             return Err(TapError::Empty.into());
@@ -98,7 +110,9 @@ impl Settings {
     pub fn groups(
         &self,
     ) -> impl Iterator<Item = (Option<usize>, &TapSet, &BTreeMap<BlockIndex, Vec<PoolSize>>)> {
-        self.groups.iter().map(|(t, taps, blocks)| (*t, taps, blocks))
+        self.groups
+            .iter()
+            .map(|(t, taps, blocks)| (*t, taps, blocks))
     }
 
     /// Settings and their feature lengths in the order of columns: by timestep, block, pool.

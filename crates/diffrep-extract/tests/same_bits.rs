@@ -11,14 +11,29 @@ use diffrep_store::{FeatureDtype, Store};
 use diffrep_taps::{Encoder, TapSet};
 use diffrep_unet::{UNet, UNetConfig, blocks_evaluated, random_network};
 
-const PREPROCESS: Preprocess = Preprocess { size: 32, channels: Channels::Grey, fit: Fit::PadTo };
+const PREPROCESS: Preprocess = Preprocess {
+    size: 32,
+    channels: Channels::Grey,
+    fit: Fit::PadTo,
+};
 
 fn dataset(images: usize) -> Dataset {
     let data = (0..images * 28 * 28).map(|i| (i * i % 251) as u8).collect();
     let labels = (0..images as u32).map(|i| i % 2).collect();
     let ids = (0..images as u64).map(|i| 1000 + i).collect();
     let names = vec!["even".into(), "odd".into()];
-    Dataset::from_pixels(Split::Train, names, labels, ids, Pixels { height: 28, width: 28, channels: 1, data })
+    Dataset::from_pixels(
+        Split::Train,
+        names,
+        labels,
+        ids,
+        Pixels {
+            height: 28,
+            width: 28,
+            channels: 1,
+            data,
+        },
+    )
 }
 
 fn network() -> UNet {
@@ -28,7 +43,10 @@ fn network() -> UNet {
 fn settings(network: &UNet, schedule: &Schedule) -> Settings {
     let wanted: Vec<Setting> = [(10, 7, 4), (10, 9, 1), (100, 7, 8)]
         .into_iter()
-        .map(|(t, block, pool)| serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool})).unwrap())
+        .map(|(t, block, pool)| {
+            serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool}))
+                .unwrap()
+        })
         .collect();
     Settings::new(wanted, &network.taps(), schedule).unwrap()
 }
@@ -47,7 +65,10 @@ fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'a Schedule)
 }
 
 fn bits(columns: &[Vec<f32>]) -> Vec<Vec<u32>> {
-    columns.iter().map(|column| column.iter().map(|v| v.to_bits()).collect()).collect()
+    columns
+        .iter()
+        .map(|column| column.iter().map(|v| v.to_bits()).collect())
+        .collect()
 }
 
 #[test]
@@ -61,14 +82,20 @@ fn any_batch_and_any_number_of_threads_give_the_same_bits() {
     for batch in [1, 7, 64] {
         let mut joined: Vec<Vec<f32>> = vec![Vec::new(); whole.len()];
         for part in all.chunks(batch) {
-            for (joined, part) in joined.iter_mut().zip(features(&network, &job, part, &device).unwrap()) {
+            for (joined, part) in joined
+                .iter_mut()
+                .zip(features(&network, &job, part, &device).unwrap())
+            {
                 joined.extend(part);
             }
         }
         assert_eq!(bits(&joined), bits(&whole), "batches of {batch}");
     }
     for threads in [1, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         let found = pool.install(|| features(&network, &job, &all, &device).unwrap());
         assert_eq!(bits(&found), bits(&whole), "{threads} threads");
     }
@@ -85,13 +112,24 @@ fn a_killed_job_goes_on_to_the_same_bytes() {
     job.run(&network, &whole, &device, |_, _| {}).unwrap();
     // The process "dies" after the second of four shards: a panic unwinds out of the job.
     let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = job.run(&network, &cut, &device, |done, _| assert!(done <= 20, "killed"));
+        let _ = job.run(&network, &cut, &device, |done, _| {
+            assert!(done <= 20, "killed")
+        });
     }));
     assert!(died.is_err());
     let mut resumed = Vec::new();
-    job.run(&network, &cut, &device, |done, total| resumed.push((done, total))).unwrap();
-    assert_eq!(resumed.first(), Some(&(30, 35)), "only what is missing is computed");
-    let shard = |dir: &Path, i: usize| std::fs::read(dir.join(format!("shard-{i:05}.safetensors"))).unwrap();
+    job.run(&network, &cut, &device, |done, total| {
+        resumed.push((done, total))
+    })
+    .unwrap();
+    assert_eq!(
+        resumed.first(),
+        Some(&(30, 35)),
+        "only what is missing is computed"
+    );
+    let shard = |dir: &Path, i: usize| {
+        std::fs::read(dir.join(format!("shard-{i:05}.safetensors"))).unwrap()
+    };
     for i in 0..4 {
         assert_eq!(shard(&whole, i), shard(&cut, i), "shard {i}");
     }
@@ -122,14 +160,31 @@ fn a_setting_out_of_range_names_the_range() {
     let (network, schedule) = (network(), Schedule::linear(1000));
     let refuse = |t: usize, block: usize, pool: usize| {
         let setting: Setting =
-            serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool})).unwrap();
-        Settings::new([setting], &network.taps(), &schedule).unwrap_err().to_string()
+            serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool}))
+                .unwrap();
+        Settings::new([setting], &network.taps(), &schedule)
+            .unwrap_err()
+            .to_string()
     };
-    assert_eq!(refuse(1000, 7, 1), "timestep 1000 is out of range: this schedule has timesteps 0..=999");
-    assert_eq!(refuse(10, 14, 1), "block 14 does not exist: this network has blocks 1..=13");
-    assert_eq!(refuse(10, 7, 9), "pool 9 is larger than the map of block 7, which is 8 x 8: choose 1..=8");
+    assert_eq!(
+        refuse(1000, 7, 1),
+        "timestep 1000 is out of range: this schedule has timesteps 0..=999"
+    );
+    assert_eq!(
+        refuse(10, 14, 1),
+        "block 14 does not exist: this network has blocks 1..=13"
+    );
+    assert_eq!(
+        refuse(10, 7, 9),
+        "pool 9 is larger than the map of block 7, which is 8 x 8: choose 1..=8"
+    );
     let none: [Setting; 0] = [];
-    assert!(Settings::new(none, &network.taps(), &schedule).unwrap_err().to_string().contains("no block"));
+    assert!(
+        Settings::new(none, &network.taps(), &schedule)
+            .unwrap_err()
+            .to_string()
+            .contains("no block")
+    );
 }
 
 #[test]
@@ -137,10 +192,16 @@ fn a_folder_with_another_run_is_refused() {
     let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(5));
     let settings = settings(&network, &schedule);
     let first = job(&dataset, &settings, &schedule);
-    let other = Extraction { noising: Noising { seed: 4, draw: 0 }, ..first.clone() };
+    let other = Extraction {
+        noising: Noising { seed: 4, draw: 0 },
+        ..first.clone()
+    };
     let dir = tempfile::tempdir().unwrap();
     let device = Device::flex();
     first.run(&network, dir.path(), &device, |_, _| {}).unwrap();
-    let error = other.run(&network, dir.path(), &device, |_, _| {}).unwrap_err().to_string();
+    let error = other
+        .run(&network, dir.path(), &device, |_, _| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains(&dir.path().display().to_string()), "{error}");
 }

@@ -20,7 +20,9 @@ pub enum HeadError {
         weights: usize,
     },
     /// The features come from elsewhere.
-    #[error("the head reads {head} features, but block {block} pooled to {pool} x {pool} gives {found}")]
+    #[error(
+        "the head reads {head} features, but block {block} pooled to {pool} x {pool} gives {found}"
+    )]
     Features {
         /// What the head reads.
         head: usize,
@@ -56,10 +58,17 @@ impl LinearHead {
     ) -> Result<Self, HeadError> {
         let classes = bias.len();
         if weight.len() != features * classes {
-            return Err(HeadError::Weights { features, classes, weights: weight.len() });
+            return Err(HeadError::Weights {
+                features,
+                classes,
+                weights: weight.len(),
+            });
         }
         Ok(Self {
-            weight: Param::from_tensor(Tensor::from_data(TensorData::new(weight, [classes, features]), device)),
+            weight: Param::from_tensor(Tensor::from_data(
+                TensorData::new(weight, [classes, features]),
+                device,
+            )),
             bias: Param::from_tensor(Tensor::from_data(TensorData::new(bias, [classes]), device)),
         })
     }
@@ -84,7 +93,12 @@ impl LinearHead {
         if head == found {
             return Ok(());
         }
-        Err(HeadError::Features { head, block: tap.block.get(), pool: pool.get(), found })
+        Err(HeadError::Features {
+            head,
+            block: tap.block.get(),
+            pool: pool.get(),
+            found,
+        })
     }
 
     /// Parameters of a linear head: weights and biases.
@@ -102,7 +116,12 @@ mod tests {
     /// Table 7 of the paper counts 1000 classes on 1024 channels pooled to 1, 2, 4 and 8.
     #[test]
     fn linear_rows_of_table_7() {
-        let rows = [(1, 1_025_000), (2, 4_097_000), (4, 16_385_000), (8, 65_537_000)];
+        let rows = [
+            (1, 1_025_000),
+            (2, 4_097_000),
+            (4, 16_385_000),
+            (8, 65_537_000),
+        ];
         for (pool, parameters) in rows {
             assert_eq!(LinearHead::parameters(1024 * pool * pool, 1000), parameters);
         }
@@ -119,8 +138,14 @@ mod tests {
             height: 4,
             width: 4,
         };
-        let error = head.check(&tap, PoolSize::new(1).unwrap()).unwrap_err().to_string();
-        assert_eq!(error, "the head reads 4 features, but block 7 pooled to 1 x 1 gives 8");
+        let error = head
+            .check(&tap, PoolSize::new(1).unwrap())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "the head reads 4 features, but block 7 pooled to 1 x 1 gives 8"
+        );
         assert!(LinearHead::from_values(vec![0.0; 39], vec![0.0; 10], 4, &device).is_err());
     }
 }

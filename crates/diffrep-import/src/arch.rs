@@ -58,14 +58,26 @@ pub fn resolve(
         (config, ArchSource::Metadata)
     } else {
         match infer(path, raw.tensors())? {
-            Inferred { config, preset: Some(name), .. } => (config, ArchSource::Preset(name)),
-            Inferred { config, unknown, .. } if unknown.is_empty() => (config, ArchSource::Tensors),
+            Inferred {
+                config,
+                preset: Some(name),
+                ..
+            } => (config, ArchSource::Preset(name)),
+            Inferred {
+                config, unknown, ..
+            } if unknown.is_empty() => (config, ArchSource::Tensors),
             Inferred { unknown, .. } => {
-                return Err(ImportError::Underdetermined { path: path.into(), unknown });
+                return Err(ImportError::Underdetermined {
+                    path: path.into(),
+                    unknown,
+                });
             }
         }
     };
-    config.blocks().map_err(|source| ImportError::Config { path: path.into(), source })?;
+    config.blocks().map_err(|source| ImportError::Config {
+        path: path.into(),
+        source,
+    })?;
     Ok((config, source))
 }
 
@@ -78,9 +90,15 @@ pub fn resolve(
 /// or it has another number of parameters than the file's `params`.
 pub fn read_arch(path: &Path) -> Result<UNetConfig, ImportError> {
     let bytes = diffrep_artifact::read_bytes(path)?;
-    let refuse = |reason: String| ImportError::Arch { path: path.into(), reason };
+    let refuse = |reason: String| ImportError::Arch {
+        path: path.into(),
+        reason,
+    };
     let parse = |error: serde_json::Error| refuse(error.to_string());
-    let config_error = |source| ImportError::Config { path: path.into(), source };
+    let config_error = |source| ImportError::Config {
+        path: path.into(),
+        source,
+    };
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(parse)?;
     if value.get("kind").is_some() {
         let config: UNetConfig = serde_json::from_value(value).map_err(parse)?;
@@ -104,10 +122,15 @@ pub(crate) fn describe(config: &UNetConfig) -> String {
     let kind = match config.kind {
         diffrep_unet::Kind::UNet => "a U-Net".to_string(),
         diffrep_unet::Kind::Encoder(pool) => {
-            format!("an encoder classifier ({} pool)", format!("{pool:?}").to_lowercase())
+            format!(
+                "an encoder classifier ({} pool)",
+                format!("{pool:?}").to_lowercase()
+            )
         }
     };
-    let classes = config.num_classes.map_or(String::new(), |count| format!(", {count} classes"));
+    let classes = config
+        .num_classes
+        .map_or(String::new(), |count| format!(", {count} classes"));
     format!(
         "{kind} with {} channels x {:?}, {} residual blocks a level{classes}, {} -> {} channels",
         config.model_channels,

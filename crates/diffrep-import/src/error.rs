@@ -201,20 +201,32 @@ fn differences(missing: &[String], unused: &[String], misshapen: &[Misshapen]) -
     let mut parts = Vec::new();
     for (names, what) in [(missing, "missing"), (unused, "unused")] {
         if !names.is_empty() {
-            parts.push(format!("{} {what} ({})", names.len(), some(names.iter().cloned())));
+            parts.push(format!(
+                "{} {what} ({})",
+                names.len(),
+                some(names.iter().cloned())
+            ));
         }
     }
     if !misshapen.is_empty() {
-        let told = misshapen
-            .iter()
-            .map(|Misshapen { name, found, expected }| format!("{name} {found:?} instead of {expected:?}"));
+        let told = misshapen.iter().map(
+            |Misshapen {
+                 name,
+                 found,
+                 expected,
+             }| format!("{name} {found:?} instead of {expected:?}"),
+        );
         parts.push(format!("{} misshapen ({})", misshapen.len(), some(told)));
     }
     parts.join("; ")
 }
 
 fn list_unknown(unknown: &[Unknown]) -> String {
-    unknown.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    unknown
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The first names of a file, for a message.

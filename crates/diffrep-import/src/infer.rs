@@ -53,9 +53,14 @@ type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 ///
 /// When they are not the tensors of an ADM network, or those of a super-resolution network.
 pub fn infer(path: &Path, tensors: &[TensorInfo]) -> Result<Inferred, ImportError> {
-    let shapes: Shapes<'_> =
-        tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect();
-    let not_adm = |reason| ImportError::NotAdm { path: path.into(), reason };
+    let shapes: Shapes<'_> = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+        .collect();
+    let not_adm = |reason| ImportError::NotAdm {
+        path: path.into(),
+        reason,
+    };
     let facts = facts(&shapes).map_err(|reason| {
         not_adm(match looks_like(tensors) {
             Some(other) => format!("{reason}; it looks like {other}"),
@@ -76,20 +81,39 @@ pub fn infer(path: &Path, tensors: &[TensorInfo]) -> Result<Inferred, ImportErro
         .collect();
     candidates.sort_by_key(|(differences, _)| *differences);
     let Some((fewest, best)) = candidates.first().cloned() else {
-        return Err(not_adm("no number of levels and residual blocks fits its encoder".into()));
+        return Err(not_adm(
+            "no number of levels and residual blocks fits its encoder".into(),
+        ));
     };
     if let (0, Some((name, config))) = (fewest, recognise(&best)) {
-        return Ok(Inferred { config, preset: Some(name), unknown: Vec::new() });
+        return Ok(Inferred {
+            config,
+            preset: Some(name),
+            unknown: Vec::new(),
+        });
     }
     let mut unknown = unknowns(&best);
-    let equal: Vec<_> = candidates.iter().take_while(|(count, _)| *count == fewest && fewest == 0).collect();
+    let equal: Vec<_> = candidates
+        .iter()
+        .take_while(|(count, _)| *count == fewest && fewest == 0)
+        .collect();
     if equal.len() > 1 {
         let options = equal.iter().map(|(_, config)| {
-            format!("num_res_blocks {} with channel_mult {:?}", config.num_res_blocks, config.channel_mult)
+            format!(
+                "num_res_blocks {} with channel_mult {:?}",
+                config.num_res_blocks, config.channel_mult
+            )
         });
-        unknown.push(Unknown { what: "number of levels", options: options.collect() });
+        unknown.push(Unknown {
+            what: "number of levels",
+            options: options.collect(),
+        });
     }
-    Ok(Inferred { config: best, preset: None, unknown })
+    Ok(Inferred {
+        config: best,
+        preset: None,
+        unknown,
+    })
 }
 
 /// What shows directly.
@@ -115,12 +139,20 @@ fn facts(shapes: &Shapes<'_>) -> Result<Facts, String> {
             .and_then(|shape| shape.get(axis).copied())
             .ok_or_else(|| format!("it has no tensor `{name}` with at least {} axes", axis + 1))
     };
-    let has = |start: &str| shapes.range(start..).next().is_some_and(|(name, _)| name.starts_with(start));
+    let has = |start: &str| {
+        shapes
+            .range(start..)
+            .next()
+            .is_some_and(|(name, _)| name.starts_with(start))
+    };
     let rank = |name: &str| shape(name).map_or(0, <[usize]>::len);
     let (kind, logits) = if has("output_blocks.") {
         (Kind::UNet, "out.2.weight")
     } else if rank("out.2.positional_embedding") == 2 {
-        (Kind::Encoder(ClassifierPool::Attention), "out.2.c_proj.weight")
+        (
+            Kind::Encoder(ClassifierPool::Attention),
+            "out.2.c_proj.weight",
+        )
     } else if rank("out.3.weight") == 4 {
         (Kind::Encoder(ClassifierPool::Adaptive), "out.3.weight")
     } else if rank("out.3.weight") == 2 {
@@ -131,14 +163,25 @@ fn facts(shapes: &Shapes<'_>) -> Result<Facts, String> {
     let model_channels = axis("time_embed.0.weight", 1)?;
     let blocks: Vec<usize> = shapes
         .range("input_blocks."..)
-        .map_while(|(name, _)| name.strip_prefix("input_blocks.")?.split('.').next()?.parse().ok())
+        .map_while(|(name, _)| {
+            name.strip_prefix("input_blocks.")?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        })
         .collect();
     let last = blocks.iter().copied().max().unwrap_or(0);
-    let strided = shapes.keys().any(|name| name.starts_with("input_blocks.") && name.ends_with(".0.op.weight"));
+    let strided = shapes
+        .keys()
+        .any(|name| name.starts_with("input_blocks.") && name.ends_with(".0.op.weight"));
     // Pooling has no weights, so its number is skipped.
     let gap = (1..last.min(blocks.len())).any(|i| !blocks.contains(&i));
     if last >= blocks.len() && last > 0 {
-        return Err(format!("its encoder names block {last} and has {} tensors", blocks.len()));
+        return Err(format!(
+            "its encoder names block {last} and has {} tensors",
+            blocks.len()
+        ));
     }
     let modulation = axis("input_blocks.1.0.emb_layers.1.weight", 0)?;
     Ok(Facts {
@@ -164,11 +207,15 @@ impl Facts {
     fn candidates(&self, shapes: &Shapes<'_>) -> Vec<UNetConfig> {
         let blocks = self.input_blocks;
         let lengths = (2..=blocks).filter(|length| blocks.is_multiple_of(*length));
-        lengths.filter_map(|length| self.candidate(blocks / length, length - 1, shapes)).collect()
+        lengths
+            .filter_map(|length| self.candidate(blocks / length, length - 1, shapes))
+            .collect()
     }
 
     fn candidate(&self, levels: usize, depth: usize, shapes: &Shapes<'_>) -> Option<UNetConfig> {
-        let factor = 1usize.checked_shl(levels as u32 - 1).filter(|factor| *factor <= 1 << 16)?;
+        let factor = 1usize
+            .checked_shl(levels as u32 - 1)
+            .filter(|factor| *factor <= 1 << 16)?;
         let mut channel_mult = Vec::new();
         let mut attention_resolutions = Vec::new();
         let mut attended = Vec::new();
@@ -210,7 +257,9 @@ impl Facts {
 /// The multiplier that makes `base` channels `width`, also after rounding down.
 fn multiplier(width: usize, base: usize) -> Option<f64> {
     let ratio = width as f64 / base as f64;
-    [ratio, ratio.next_up()].into_iter().find(|mult| (mult * base as f64) as usize == width)
+    [ratio, ratio.next_up()]
+        .into_iter()
+        .find(|mult| (mult * base as f64) as usize == width)
 }
 
 /// Heads that divide the channels of every attention block, the commonest first.
@@ -219,7 +268,9 @@ fn head_options(attended: &[usize]) -> Vec<Heads> {
     let counts = [4, 1, 2, 8].map(Heads::Count);
     let fits = |heads: &Heads| {
         attended.iter().all(|channels| match heads {
-            Heads::Channels(by) | Heads::Count(by) => channels.is_multiple_of(*by) && *channels >= *by,
+            Heads::Channels(by) | Heads::Count(by) => {
+                channels.is_multiple_of(*by) && *channels >= *by
+            }
         })
     };
     sizes.into_iter().chain(counts).filter(fits).collect()
@@ -231,14 +282,21 @@ fn unknowns(config: &UNetConfig) -> Vec<Unknown> {
     let attended: Vec<usize> = levels
         .iter()
         .enumerate()
-        .filter(|(level, _)| config.attention_resolutions.contains(&(1 << level)) || level + 1 == levels.len())
+        .filter(|(level, _)| {
+            config.attention_resolutions.contains(&(1 << level)) || level + 1 == levels.len()
+        })
         .map(|(_, channels)| *channels)
         .collect();
     let mut unknown = Vec::new();
     if config.kind != Kind::Encoder(ClassifierPool::Attention) {
         let factor = 1usize << (levels.len() - 1);
-        let options = [8, 4, 16, 32].map(|side| format!("image_size {}", side * factor)).to_vec();
-        unknown.push(Unknown { what: "image size", options });
+        let options = [8, 4, 16, 32]
+            .map(|side| format!("image_size {}", side * factor))
+            .to_vec();
+        unknown.push(Unknown {
+            what: "image size",
+            options,
+        });
     }
     let options = head_options(&attended)
         .into_iter()
@@ -247,9 +305,17 @@ fn unknowns(config: &UNetConfig) -> Vec<Unknown> {
             Heads::Count(count) => format!("num_heads {count}"),
         })
         .collect();
-    unknown.push(Unknown { what: "number of heads", options });
-    let options = ["false", "true"].map(|order| format!("use_new_attention_order {order}")).to_vec();
-    unknown.push(Unknown { what: "order of the attention projections", options });
+    unknown.push(Unknown {
+        what: "number of heads",
+        options,
+    });
+    let options = ["false", "true"]
+        .map(|order| format!("use_new_attention_order {order}"))
+        .to_vec();
+    unknown.push(Unknown {
+        what: "order of the attention projections",
+        options,
+    });
     unknown
 }
 
@@ -258,7 +324,11 @@ fn differences(config: &UNetConfig, shapes: &Shapes<'_>) -> Option<usize> {
     let wanted = parameter_shapes(config).ok()?;
     let shared = wanted
         .iter()
-        .filter(|parameter| shapes.get(parameter.key.as_str()).is_some_and(|shape| **shape == *parameter.shape))
+        .filter(|parameter| {
+            shapes
+                .get(parameter.key.as_str())
+                .is_some_and(|shape| **shape == *parameter.shape)
+        })
         .count();
     Some(wanted.len() + shapes.len() - 2 * shared)
 }
@@ -267,13 +337,22 @@ fn differences(config: &UNetConfig, shapes: &Shapes<'_>) -> Option<usize> {
 pub(crate) fn looks_like(tensors: &[TensorInfo]) -> Option<&'static str> {
     let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
     let signs = [
-        ("model.diffusion_model.", "a whole Stable Diffusion checkpoint"),
-        ("transformer_blocks.", "a U-Net with cross-attention (Stable Diffusion)"),
+        (
+            "model.diffusion_model.",
+            "a whole Stable Diffusion checkpoint",
+        ),
+        (
+            "transformer_blocks.",
+            "a U-Net with cross-attention (Stable Diffusion)",
+        ),
         ("down_blocks.", "a diffusers U-Net"),
         ("blocks.0.attn.qkv", "a vision transformer"),
         ("layer1.0.conv1", "a ResNet"),
         ("Mixed_5b", "an Inception network"),
         ("exp_avg", "an optimiser's state"),
     ];
-    signs.into_iter().find(|(part, _)| has(part)).map(|(_, kind)| kind)
+    signs
+        .into_iter()
+        .find(|(part, _)| has(part))
+        .map(|(_, kind)| kind)
 }

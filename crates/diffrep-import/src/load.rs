@@ -32,15 +32,20 @@ pub struct Imported {
 ///
 /// When the file cannot be read or is not a whole checkpoint, the architecture is not determined,
 /// a parameter is missing, unused, misshapen or not a float, or a weight is not finite.
-pub fn load(path: &Path, arch: Option<UNetConfig>, device: &Device) -> Result<Imported, ImportError> {
+pub fn load(
+    path: &Path,
+    arch: Option<UNetConfig>,
+    device: &Device,
+) -> Result<Imported, ImportError> {
     let _span = tracing::info_span!("import", path = %path.display()).entered();
     let raw = RawCheckpoint::open(path)?;
     let (config, source) = resolve(&raw, arch)?;
     let report = check(&raw, &config, source)?;
     refuse_incomplete(&raw, &config, &report)?;
-    let network = config
-        .init(device)
-        .map_err(|source| ImportError::Config { path: path.into(), source })?;
+    let network = config.init(device).map_err(|source| ImportError::Config {
+        path: path.into(),
+        source,
+    })?;
     let mut failed = None;
     let network = with_state_dict(network, |name| {
         if failed.is_some() {
@@ -61,17 +66,29 @@ pub fn load(path: &Path, arch: Option<UNetConfig>, device: &Device) -> Result<Im
         tracing::debug!(count, %fate, "tensors");
     }
     let sha256 = Sha256Hex::hash_file(path)?;
-    Ok(Imported { network, sha256, report, metadata: raw.metadata().clone() })
+    Ok(Imported {
+        network,
+        sha256,
+        report,
+        metadata: raw.metadata().clone(),
+    })
 }
 
 /// f32 values if all of them are finite.
 pub(crate) fn finite(path: &Path, name: &str, data: TensorData) -> Result<TensorData, ImportError> {
-    let values = data.as_slice::<f32>().unwrap_or_default();
+    let values = data
+        .as_slice::<f32>()
+        .expect("values that were converted to f32");
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(data),
         Some(position) => {
             let value = values[position];
-            Err(ImportError::NotFinite { path: path.into(), name: name.into(), position, value })
+            Err(ImportError::NotFinite {
+                path: path.into(),
+                name: name.into(),
+                position,
+                value,
+            })
         }
     }
 }

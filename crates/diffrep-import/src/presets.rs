@@ -27,11 +27,32 @@ const fn diffusion(
     mult: &'static [f64],
     classes: Option<usize>,
 ) -> Published {
-    Published { name, size, channels, depth, mult, classes, classifier: false }
+    Published {
+        name,
+        size,
+        channels,
+        depth,
+        mult,
+        classes,
+        classifier: false,
+    }
 }
 
-const fn classifier(name: &'static str, size: usize, depth: usize, mult: &'static [f64]) -> Published {
-    Published { name, size, channels: 128, depth, mult, classes: None, classifier: true }
+const fn classifier(
+    name: &'static str,
+    size: usize,
+    depth: usize,
+    mult: &'static [f64],
+) -> Published {
+    Published {
+        name,
+        size,
+        channels: 128,
+        depth,
+        mult,
+        classes: None,
+        classifier: true,
+    }
 }
 
 /// The LSUN networks (`lsun_bedroom.pt` and so on) have the architecture of the unconditional one.
@@ -83,23 +104,29 @@ pub fn preset_names() -> impl Iterator<Item = &'static str> {
 
 /// The architecture of a published network.
 pub fn preset(name: &str) -> Option<UNetConfig> {
-    PUBLISHED.iter().find(|published| published.name == name).map(Published::config)
+    PUBLISHED
+        .iter()
+        .find(|published| published.name == name)
+        .map(Published::config)
 }
 
 /// The published network with the sizes of `config`, whatever its image size, heads and attention
 /// order, which names and shapes do not tell.
 pub(crate) fn recognise(config: &UNetConfig) -> Option<(&'static str, UNetConfig)> {
-    PUBLISHED.iter().map(|published| (published.name, published.config())).find(|(_, known)| {
-        *known
-            == UNetConfig {
-                image_size: known.image_size,
-                heads: known.heads,
-                attention_order: known.attention_order,
-                attention_resolutions: known.attention_resolutions.clone(),
-                ..config.clone()
-            }
-            && sorted(&known.attention_resolutions) == sorted(&config.attention_resolutions)
-    })
+    PUBLISHED
+        .iter()
+        .map(|published| (published.name, published.config()))
+        .find(|(_, known)| {
+            *known
+                == UNetConfig {
+                    image_size: known.image_size,
+                    heads: known.heads,
+                    attention_order: known.attention_order,
+                    attention_resolutions: known.attention_resolutions.clone(),
+                    ..config.clone()
+                }
+                && sorted(&known.attention_resolutions) == sorted(&config.attention_resolutions)
+        })
 }
 
 fn sorted(values: &[usize]) -> Vec<usize> {
@@ -134,10 +161,13 @@ mod tests {
             assert_eq!(config.blocks().unwrap().iter().count(), blocks, "{name}");
         }
         assert_eq!(preset_names().count(), 9);
-        assert_eq!(preset("256x256_diffusion_uncond").map(|config| UNetConfig {
-            attention_resolutions: vec![8, 16, 32],
-            ..config
-        }), Some(UNetConfig::adm_256_uncond()));
+        assert_eq!(
+            preset("256x256_diffusion_uncond").map(|config| UNetConfig {
+                attention_resolutions: vec![8, 16, 32],
+                ..config
+            }),
+            Some(UNetConfig::adm_256_uncond())
+        );
         assert_eq!(preset("unheard of"), None);
     }
 }

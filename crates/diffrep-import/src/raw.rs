@@ -42,7 +42,10 @@ pub struct RawCheckpoint {
 #[derive(Debug)]
 enum Source {
     /// The file and where each tensor's bytes begin and end in it.
-    SafeTensors { file: File, ranges: BTreeMap<String, [u64; 2]> },
+    SafeTensors {
+        file: File,
+        ranges: BTreeMap<String, [u64; 2]>,
+    },
     Torch(BTreeMap<String, pytorch_reader::Tensor>),
 }
 
@@ -64,7 +67,10 @@ impl RawCheckpoint {
         };
         if tensors.is_empty() {
             let found = "a checkpoint without tensors".into();
-            return Err(ImportError::NotACheckpoint { path: path.into(), found });
+            return Err(ImportError::NotACheckpoint {
+                path: path.into(),
+                found,
+            });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         let prefix = common_prefix(tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -79,7 +85,15 @@ impl RawCheckpoint {
                 false
             }
         });
-        Ok(Self { path: path.into(), container, tensors, metadata, prefix, ignored, source })
+        Ok(Self {
+            path: path.into(),
+            container,
+            tensors,
+            metadata,
+            prefix,
+            ignored,
+            source,
+        })
     }
 
     /// The file.
@@ -118,7 +132,9 @@ impl RawCheckpoint {
     ///
     /// When there is no such tensor, its bytes cannot be read, or they do not convert.
     pub fn values(&self, name: &str) -> Result<TensorData, ImportError> {
-        let known = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name));
+        let known = self
+            .tensors
+            .binary_search_by(|tensor| tensor.name.as_str().cmp(name));
         let Ok(position) = known else {
             return Err(ImportError::NoSuchTensor {
                 path: self.path.clone(),
@@ -135,13 +151,22 @@ impl RawCheckpoint {
                 dtype: info.dtype,
                 expected: "an integer or a float of 16 to 64 bits",
             },
-            Inexact::Integer(value) => {
-                ImportError::NotExact { path: self.path.clone(), name: name.into(), value }
-            }
+            Inexact::Integer(value) => ImportError::NotExact {
+                path: self.path.clone(),
+                name: name.into(),
+                value,
+            },
         })?;
         if values.len() != info.shape.iter().product::<usize>() {
-            let reason = format!("tensor `{name}` has {} values for shape {:?}", values.len(), info.shape);
-            return Err(ImportError::Damaged { path: self.path.clone(), reason });
+            let reason = format!(
+                "tensor `{name}` has {} values for shape {:?}",
+                values.len(),
+                info.shape
+            );
+            return Err(ImportError::Damaged {
+                path: self.path.clone(),
+                reason,
+            });
         }
         Ok(TensorData::new(values, info.shape.clone()))
     }
@@ -149,7 +174,10 @@ impl RawCheckpoint {
     /// A tensor's bytes, little-endian and row-major.
     fn bytes(&self, info: &TensorInfo) -> Result<Vec<u8>, ImportError> {
         let key = format!("{}{}", self.prefix, info.name);
-        let damaged = |reason| ImportError::Damaged { path: self.path.clone(), reason };
+        let damaged = |reason| ImportError::Damaged {
+            path: self.path.clone(),
+            reason,
+        };
         let lost = || damaged(format!("tensor `{key}` is not where the file says"));
         match &self.source {
             Source::SafeTensors { file, ranges } => {
@@ -158,8 +186,15 @@ impl RawCheckpoint {
                 let mut file = file;
                 file.seek(SeekFrom::Start(begin))
                     .and_then(|_| file.take(end - begin).read_to_end(&mut bytes))
-                    .map_err(|source| ArtifactError::Read { path: self.path.clone(), source })?;
-                if bytes.len() as u64 == end - begin { Ok(bytes) } else { Err(lost()) }
+                    .map_err(|source| ArtifactError::Read {
+                        path: self.path.clone(),
+                        source,
+                    })?;
+                if bytes.len() as u64 == end - begin {
+                    Ok(bytes)
+                } else {
+                    Err(lost())
+                }
             }
             Source::Torch(tensors) => {
                 let tensor = tensors.get(&key).ok_or_else(lost)?;
@@ -177,7 +212,10 @@ fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 fn open_torch(path: &Path) -> Result<(Vec<TensorInfo>, Source), ImportError> {
-    let damaged = |reason| ImportError::Damaged { path: path.into(), reason };
+    let damaged = |reason| ImportError::Damaged {
+        path: path.into(),
+        reason,
+    };
     let reader = guarded(|| PytorchReader::new(path))
         .map_err(damaged)?
         .map_err(|error| damaged(error.to_string()))?;
@@ -199,30 +237,52 @@ fn open_safetensors(
     mut file: File,
     metadata: &mut BTreeMap<String, String>,
 ) -> Result<(Vec<TensorInfo>, Source), ImportError> {
-    let read_error = |source| ArtifactError::Read { path: path.into(), source };
-    let damaged = |reason| ImportError::Damaged { path: path.into(), reason };
+    let read_error = |source| ArtifactError::Read {
+        path: path.into(),
+        source,
+    };
+    let damaged = |reason| ImportError::Damaged {
+        path: path.into(),
+        reason,
+    };
     let size = file.metadata().map_err(read_error)?.len();
     let mut length = [0; 8];
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut length)).map_err(read_error)?;
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_exact(&mut length))
+        .map_err(read_error)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER || 8 + length > size {
-        return Err(damaged(format!("its header of {length} bytes does not fit a file of {size} bytes")));
+        return Err(damaged(format!(
+            "its header of {length} bytes does not fit a file of {size} bytes"
+        )));
     }
     let mut text = Vec::new();
-    (&file).take(length).read_to_end(&mut text).map_err(read_error)?;
+    (&file)
+        .take(length)
+        .read_to_end(&mut text)
+        .map_err(read_error)?;
     let header: safetensors::tensor::Metadata = serde_json::from_slice(&text)
         .map_err(|error| damaged(format!("its header is not valid ({error})")))?;
     let announced = 8 + length + header.data_len() as u64;
     if announced != size {
-        return Err(damaged(format!("its header announces {announced} bytes and the file has {size}")));
+        return Err(damaged(format!(
+            "its header announces {announced} bytes and the file has {size}"
+        )));
     }
     metadata.extend(header.metadata().clone().unwrap_or_default());
     let mut infos = Vec::new();
     let mut ranges = BTreeMap::new();
     for (name, info) in header.tensors() {
         let (begin, end) = info.data_offsets;
-        ranges.insert(name.clone(), [begin, end].map(|offset| 8 + length + offset as u64));
-        infos.push(TensorInfo { name, dtype: info.dtype.into(), shape: info.shape.clone() });
+        ranges.insert(
+            name.clone(),
+            [begin, end].map(|offset| 8 + length + offset as u64),
+        );
+        infos.push(TensorInfo {
+            name,
+            dtype: info.dtype.into(),
+            shape: info.shape.clone(),
+        });
     }
     Ok((infos, Source::SafeTensors { file, ranges }))
 }
@@ -236,9 +296,11 @@ fn common_prefix<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
     }
     loop {
         let weights = names.clone().filter_map(|name| name.strip_prefix(&prefix));
-        let shared = ["module.", "model."]
-            .into_iter()
-            .find(|part| weights.clone().all(|name| name.len() > part.len() && name.starts_with(part)));
+        let shared = ["module.", "model."].into_iter().find(|part| {
+            weights
+                .clone()
+                .all(|name| name.len() > part.len() && name.starts_with(part))
+        });
         match shared {
             Some(part) => prefix.push_str(part),
             None => return prefix,
@@ -255,9 +317,15 @@ mod tests {
         let prefix = |names: &[&'static str]| common_prefix(names.iter().copied());
         assert_eq!(prefix(&["out.0.weight", "out.0.bias"]), "");
         assert_eq!(prefix(&["module.a", "module.b"]), "module.");
-        assert_eq!(prefix(&["module.model.a", "module.model.b"]), "module.model.");
+        assert_eq!(
+            prefix(&["module.model.a", "module.model.b"]),
+            "module.model."
+        );
         assert_eq!(prefix(&["model.a", "b"]), "");
-        assert_eq!(prefix(&["state_dict.module.a", "optimizer.b"]), "state_dict.module.");
+        assert_eq!(
+            prefix(&["state_dict.module.a", "optimizer.b"]),
+            "state_dict.module."
+        );
     }
 
     #[test]

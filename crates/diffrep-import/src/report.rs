@@ -66,7 +66,9 @@ impl ImportReport {
 
     /// Whether every parameter of the network is in the file and nothing else is.
     pub fn is_complete(&self) -> bool {
-        self.tensors.iter().all(|tensor| matches!(tensor.fate, Fate::Applied | Fate::Converted(_)))
+        self.tensors
+            .iter()
+            .all(|tensor| matches!(tensor.fate, Fate::Applied | Fate::Converted(_)))
     }
 }
 
@@ -93,10 +95,14 @@ pub fn check(
     config: &UNetConfig,
     source: ArchSource,
 ) -> Result<ImportReport, ImportError> {
-    let shapes = parameter_shapes(config)
-        .map_err(|source| ImportError::Config { path: raw.path().into(), source })?;
-    let mut wanted: BTreeMap<String, Vec<usize>> =
-        shapes.into_iter().map(|parameter| (parameter.key, parameter.shape)).collect();
+    let shapes = parameter_shapes(config).map_err(|source| ImportError::Config {
+        path: raw.path().into(),
+        source,
+    })?;
+    let mut wanted: BTreeMap<String, Vec<usize>> = shapes
+        .into_iter()
+        .map(|parameter| (parameter.key, parameter.shape))
+        .collect();
     let mut tensors: Vec<TensorReport> = raw
         .tensors()
         .iter()
@@ -108,10 +114,18 @@ pub fn check(
                 (Some(_), dtype) if dtype.is_float() => Fate::Converted(dtype),
                 (Some(_), dtype) => Fate::NotFloat(dtype),
             };
-            TensorReport { name: tensor.name.clone(), shape: tensor.shape.clone(), fate }
+            TensorReport {
+                name: tensor.name.clone(),
+                shape: tensor.shape.clone(),
+                fate,
+            }
         })
         .collect();
-    tensors.extend(wanted.into_iter().map(|(name, shape)| TensorReport { name, shape, fate: Fate::Missing }));
+    tensors.extend(wanted.into_iter().map(|(name, shape)| TensorReport {
+        name,
+        shape,
+        fate: Fate::Missing,
+    }));
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(ImportReport {
         container: raw.container(),
@@ -136,11 +150,20 @@ pub(crate) fn refuse_incomplete(
             Fate::Missing => missing.push(name),
             Fate::Unused => unused.push(name),
             Fate::Misshapen(expected) => {
-                misshapen.push(Misshapen { name, found: shape.clone(), expected: expected.clone() });
+                misshapen.push(Misshapen {
+                    name,
+                    found: shape.clone(),
+                    expected: expected.clone(),
+                });
             }
             Fate::NotFloat(dtype) => {
                 let expected = "f32, f16, bf16 or f64";
-                return Err(ImportError::Dtype { path: raw.path().into(), name, dtype: *dtype, expected });
+                return Err(ImportError::Dtype {
+                    path: raw.path().into(),
+                    name,
+                    dtype: *dtype,
+                    expected,
+                });
             }
         }
     }
@@ -156,5 +179,12 @@ pub(crate) fn refuse_incomplete(
         (Err(_), None) => "; its tensors are not those of an ADM network".into(),
     };
     let network = describe(config);
-    Err(ImportError::Mismatch { path: raw.path().into(), network, missing, unused, misshapen, hint })
+    Err(ImportError::Mismatch {
+        path: raw.path().into(),
+        network,
+        missing,
+        unused,
+        misshapen,
+        hint,
+    })
 }

@@ -53,25 +53,43 @@ const LEGACY_WINDOW: usize = 64;
 ///
 /// When it cannot be read, is not a file, or is not a checkpoint.
 pub(crate) fn sniff(path: &Path) -> Result<(File, Container), ImportError> {
-    let read_error = |source| ArtifactError::Read { path: path.into(), source };
+    let read_error = |source| ArtifactError::Read {
+        path: path.into(),
+        source,
+    };
     let kind = std::fs::metadata(path).map_err(read_error)?;
     if !kind.is_file() {
-        let found = if kind.is_dir() { "a folder" } else { "a device or pipe" };
-        return Err(ImportError::NotAFile { path: path.into(), found });
+        let found = if kind.is_dir() {
+            "a folder"
+        } else {
+            "a device or pipe"
+        };
+        return Err(ImportError::NotAFile {
+            path: path.into(),
+            found,
+        });
     }
     let file = File::open(path).map_err(read_error)?;
     let mut head = Vec::with_capacity(HEAD);
-    (&file).take(HEAD as u64).read_to_end(&mut head).map_err(read_error)?;
+    (&file)
+        .take(HEAD as u64)
+        .read_to_end(&mut head)
+        .map_err(read_error)?;
     match container(&head) {
         Some(container) => Ok((file, container)),
-        None => Err(ImportError::NotACheckpoint { path: path.into(), found: describe(&head) }),
+        None => Err(ImportError::NotACheckpoint {
+            path: path.into(),
+            found: describe(&head),
+        }),
     }
 }
 
 fn container(head: &[u8]) -> Option<Container> {
     let window = &head[..head.len().min(LEGACY_WINDOW)];
     let holds = |magic: &[u8]| window.windows(magic.len()).any(|bytes| bytes == magic);
-    let length = head.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    let length = head
+        .first_chunk::<8>()
+        .map(|bytes| u64::from_le_bytes(*bytes));
     if head.starts_with(b"PK\x03\x04") {
         Some(Container::TorchZip)
     } else if head.get(TAR_MAGIC) == Some(b"ustar") {
@@ -96,7 +114,10 @@ fn describe(head: &[u8]) -> String {
         (b"\x93NUMPY", "a NumPy array"),
         (b"\x1f\x8b", "gzip-compressed data (decompress it first)"),
         (b"PK\x05\x06", "an empty ZIP archive"),
-        (b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
+        (
+            b"version https://git-lfs",
+            "a Git LFS pointer (run `git lfs pull`)",
+        ),
         (b"<", "a web page or XML text (a download that went wrong?)"),
         (b"\x80", "a Python pickle without the layout of torch.save"),
     ];
@@ -106,7 +127,12 @@ fn describe(head: &[u8]) -> String {
     let found = magics.iter().find(|(magic, _)| head.starts_with(magic));
     match found {
         Some((_, name)) => (*name).into(),
-        None if head.iter().all(|b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) => "a text".into(),
+        None if head
+            .iter()
+            .all(|b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) =>
+        {
+            "a text".into()
+        }
         None => "of an unknown kind".into(),
     }
 }
@@ -118,15 +144,25 @@ mod tests {
     #[test]
     fn content_decides() {
         assert_eq!(container(b"PK\x03\x04rest"), Some(Container::TorchZip));
-        assert_eq!(container(b"\x10\0\0\0\0\0\0\0{\"a\""), Some(Container::SafeTensors));
+        assert_eq!(
+            container(b"\x10\0\0\0\0\0\0\0{\"a\""),
+            Some(Container::SafeTensors)
+        );
         // A header of 128 bytes begins with the byte that opens a pickle.
-        assert_eq!(container(b"\x80\0\0\0\0\0\0\0{\"a\""), Some(Container::SafeTensors));
+        assert_eq!(
+            container(b"\x80\0\0\0\0\0\0\0{\"a\""),
+            Some(Container::SafeTensors)
+        );
         let legacy = [b"\x80\x02\x8a\x0a".as_slice(), &LEGACY_MAGIC, b"."].concat();
         assert_eq!(container(&legacy), Some(Container::TorchLegacy));
         let mut tar = vec![0; HEAD];
         tar[TAR_MAGIC].copy_from_slice(b"ustar");
         assert_eq!(container(&tar), Some(Container::TorchTar));
-        for other in [b"".as_slice(), b"hello world", b"\xff\xff\xff\xff\xff\xff\xff\xff{"] {
+        for other in [
+            b"".as_slice(),
+            b"hello world",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff{",
+        ] {
             assert_eq!(container(other), None);
         }
     }

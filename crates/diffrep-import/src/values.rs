@@ -137,13 +137,24 @@ pub(crate) fn to_f32(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, Inexact> {
     }
 }
 
-fn chunks<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> impl Iterator<Item = T> {
-    bytes.as_chunks::<N>().0.iter().map(move |raw| convert(*raw))
+fn chunks<const N: usize, T>(
+    bytes: &[u8],
+    convert: impl Fn([u8; N]) -> T,
+) -> impl Iterator<Item = T> {
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(move |raw| convert(*raw))
 }
 
 fn exact(value: i128) -> Result<f32, Inexact> {
     let near = value as f32;
-    if near as i128 == value { Ok(near) } else { Err(Inexact::Integer(value)) }
+    if near as i128 == value {
+        Ok(near)
+    } else {
+        Err(Inexact::Integer(value))
+    }
 }
 
 #[cfg(test)]
@@ -170,9 +181,15 @@ mod tests {
 
     #[test]
     fn integers_are_exact_or_refused() {
-        assert_eq!(to_f32(&(1i64 << 24).to_le_bytes(), Dtype::I64), Ok(vec![16_777_216.0]));
+        assert_eq!(
+            to_f32(&(1i64 << 24).to_le_bytes(), Dtype::I64),
+            Ok(vec![16_777_216.0])
+        );
         let odd = (1i64 << 24) + 1;
-        assert_eq!(to_f32(&odd.to_le_bytes(), Dtype::I64), Err(Inexact::Integer(odd.into())));
+        assert_eq!(
+            to_f32(&odd.to_le_bytes(), Dtype::I64),
+            Err(Inexact::Integer(odd.into()))
+        );
         assert_eq!(to_f32(&[], Dtype::Other), Err(Inexact::NoConversion));
     }
 }

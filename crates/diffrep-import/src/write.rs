@@ -37,8 +37,10 @@ pub fn write(
     metadata: &BTreeMap<String, String>,
 ) -> Result<Sha256Hex, ImportError> {
     let parameters = named_parameters(network);
-    let entries: Vec<_> =
-        parameters.iter().map(|parameter| (parameter.key.as_str(), parameter.shape.as_slice())).collect();
+    let entries: Vec<_> = parameters
+        .iter()
+        .map(|parameter| (parameter.key.as_str(), parameter.shape.as_slice()))
+        .collect();
     let arch = serde_json::to_string(network.config()).map_err(|error| unwritable(path, &error))?;
     let mut metadata = metadata.clone();
     metadata.insert(ARCH_KEY.into(), arch);
@@ -46,7 +48,13 @@ pub fn write(
     let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
     writing(path, |output| {
         output.write_all(&header)?;
-        let mut visitor = Visitor { path, dtype, names: names.iter(), output, outcome: Ok(()) };
+        let mut visitor = Visitor {
+            path,
+            dtype,
+            names: names.iter(),
+            output,
+            outcome: Ok(()),
+        };
         network.visit(&mut visitor);
         visitor.outcome
     })
@@ -62,9 +70,15 @@ pub fn write_tensors(
     tensors: &[(String, TensorData)],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Sha256Hex, ImportError> {
-    let shapes: Vec<Vec<usize>> = tensors.iter().map(|(_, data)| data.shape().to_vec()).collect();
-    let entries: Vec<_> =
-        tensors.iter().zip(&shapes).map(|((name, _), shape)| (name.as_str(), shape.as_slice())).collect();
+    let shapes: Vec<Vec<usize>> = tensors
+        .iter()
+        .map(|(_, data)| data.shape().to_vec())
+        .collect();
+    let entries: Vec<_> = tensors
+        .iter()
+        .zip(&shapes)
+        .map(|((name, _), shape)| (name.as_str(), shape.as_slice()))
+        .collect();
     let header = header(path, &entries, WeightDtype::F32, metadata)?;
     writing(path, |output| {
         output.write_all(&header)?;
@@ -137,17 +151,31 @@ fn writing(
 }
 
 /// Little-endian values in the file's type.
-fn encode(path: &Path, name: &str, data: TensorData, dtype: WeightDtype) -> Result<Vec<u8>, ImportError> {
+fn encode(
+    path: &Path,
+    name: &str,
+    data: TensorData,
+    dtype: WeightDtype,
+) -> Result<Vec<u8>, ImportError> {
     let data = finite(path, name, data.convert::<f32>())?;
-    let values = data.as_slice::<f32>().unwrap_or_default();
+    let values = data
+        .as_slice::<f32>()
+        .expect("values that were converted to f32");
     match dtype {
-        WeightDtype::F32 => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        WeightDtype::F32 => Ok(values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()),
         WeightDtype::F16 => {
             let mut bytes = Vec::with_capacity(2 * values.len());
             for &value in values {
                 let half = f16::from_f32(value);
                 if half.is_infinite() {
-                    return Err(ImportError::Overflow { path: path.into(), name: name.into(), value });
+                    return Err(ImportError::Overflow {
+                        path: path.into(),
+                        name: name.into(),
+                        value,
+                    });
                 }
                 bytes.extend(half.to_le_bytes());
             }
@@ -160,7 +188,11 @@ fn encode(path: &Path, name: &str, data: TensorData, dtype: WeightDtype) -> Resu
 #[serde(untagged)]
 enum Entry<'a> {
     Metadata(&'a BTreeMap<String, String>),
-    Tensor { dtype: &'static str, shape: &'a [usize], data_offsets: [usize; 2] },
+    Tensor {
+        dtype: &'static str,
+        shape: &'a [usize],
+        data_offsets: [usize; 2],
+    },
 }
 
 /// Length and JSON header of a safetensors file, padded so that the data is aligned to 8 bytes.
@@ -178,7 +210,14 @@ fn header(
     let mut begin = 0;
     for (name, shape) in tensors {
         let end = begin + size * shape.iter().product::<usize>();
-        entries.insert(name, Entry::Tensor { dtype, shape, data_offsets: [begin, end] });
+        entries.insert(
+            name,
+            Entry::Tensor {
+                dtype,
+                shape,
+                data_offsets: [begin, end],
+            },
+        );
         begin = end;
     }
     let mut text = serde_json::to_vec(&entries).map_err(|error| unwritable(path, &error))?;
@@ -187,5 +226,8 @@ fn header(
 }
 
 fn unwritable(path: &Path, error: &serde_json::Error) -> ImportError {
-    ImportError::Arch { path: path.into(), reason: error.to_string() }
+    ImportError::Arch {
+        path: path.into(),
+        reason: error.to_string(),
+    }
 }

@@ -66,7 +66,11 @@ pub trait KernelOps: Backend {
 }
 
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape.into()),
+        DType::F32,
+    )
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 4] {
@@ -75,13 +79,27 @@ fn dims(tensor: &FlexTensor) -> [usize; 4] {
 
 fn conv_shape(x: [usize; 4], channels_out: usize, kernel: usize) -> conv::Shape {
     let [batch, channels_in, height, width] = x;
-    conv::Shape { batch, channels_in, channels_out, height, width, kernel }
+    conv::Shape {
+        batch,
+        channels_in,
+        channels_out,
+        height,
+        width,
+        kernel,
+    }
 }
 
 fn norm_shape(x: [usize; 4], options: NormOptions) -> norm::Shape {
     let [batch, channels, height, width] = x;
     let NormOptions { groups, eps, silu } = options;
-    norm::Shape { batch, channels, plane: height * width, groups, eps, silu }
+    norm::Shape {
+        batch,
+        channels,
+        plane: height * width,
+        groups,
+        eps,
+        silu,
+    }
 }
 
 /// The values of a tensor made contiguous.
@@ -232,11 +250,20 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         {
             OpsKind::Tracked(mut prep) => {
                 let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                prep.finish(state, B::same_conv2d(x.primitive().clone(), weight.primitive().clone(), bias.primitive().clone()))
+                prep.finish(
+                    state,
+                    B::same_conv2d(
+                        x.primitive().clone(),
+                        weight.primitive().clone(),
+                        bias.primitive().clone(),
+                    ),
+                )
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::same_conv2d(x.primitive().clone(), weight.primitive().clone(), bias.primitive().clone()))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::same_conv2d(
+                x.primitive().clone(),
+                weight.primitive().clone(),
+                bias.primitive().clone(),
+            )),
         }
     }
 
@@ -260,7 +287,12 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                 );
                 prep.finish(
                     state,
-                    B::scaled_group_norm(x.primitive().clone(), scale.primitive().clone(), shift.primitive().clone(), options),
+                    B::scaled_group_norm(
+                        x.primitive().clone(),
+                        scale.primitive().clone(),
+                        shift.primitive().clone(),
+                        options,
+                    ),
                 )
             }
             OpsKind::UnTracked(prep) => prep.finish(B::scaled_group_norm(

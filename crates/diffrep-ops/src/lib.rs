@@ -1,10 +1,17 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-#[allow(unsafe_code, reason = "vector instructions, on slices whose bounds are fixed by construction")]
+#[allow(
+    unsafe_code,
+    reason = "vector instructions, on slices whose bounds are fixed by construction"
+)]
 mod cpu;
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-#[allow(missing_docs, unreachable_pub, reason = "the macro that routes these operators makes them public")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macro that routes these operators makes them public"
+)]
 mod extension;
 mod operators;
 

@@ -24,7 +24,12 @@ pub fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4
     }
     let [_, _, kernel_height, kernel_width] = weight.dims();
     let padding = [kernel_height / 2, kernel_width / 2];
-    conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], padding, [1, 1], 1))
+    conv2d(
+        x,
+        weight,
+        Some(bias),
+        ConvOptions::new([1, 1], padding, [1, 1], 1),
+    )
 }
 
 /// Group normalisation with a scale and shift per image and channel, then an activation:
@@ -52,7 +57,8 @@ pub fn group_norm(
     let centred = grouped.clone() - grouped.mean_dim(2);
     let variance = centred.clone().square().mean_dim(2);
     let normal = (centred / (variance + eps).sqrt()).reshape([batch, channels, height, width]);
-    let z = normal * scale.reshape([batch, channels, 1, 1]) + shift.reshape([batch, channels, 1, 1]);
+    let z =
+        normal * scale.reshape([batch, channels, 1, 1]) + shift.reshape([batch, channels, 1, 1]);
     match activation {
         Activation::Identity => z,
         Activation::Silu => silu(z),
@@ -75,12 +81,23 @@ mod vectorised {
     pub(super) fn takes_conv(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
         let [batch, channels_in, height, width] = x.dims();
         let [channels_out, _, kernel, kernel_width] = weight.dims();
-        let shape = Shape { batch, channels_in, channels_out, height, width, kernel };
+        let shape = Shape {
+            batch,
+            channels_in,
+            channels_out,
+            height,
+            width,
+            kernel,
+        };
         kernel == kernel_width && shape.supported() && on_flex(x) && on_flex(weight)
     }
 
     pub(super) fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
-        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        let (x, weight, bias) = (
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+        );
         Tensor::from_dispatch(Dispatch::same_conv2d(x, weight, bias))
     }
 
@@ -97,8 +114,16 @@ mod vectorised {
         activation: Activation,
     ) -> Tensor<4> {
         let silu = activation == Activation::Silu;
-        let options = NormOptions { groups, eps: eps as f32, silu };
-        let (x, scale, shift) = (x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+        let options = NormOptions {
+            groups,
+            eps: eps as f32,
+            silu,
+        };
+        let (x, scale, shift) = (
+            x.into_dispatch(),
+            scale.into_dispatch(),
+            shift.into_dispatch(),
+        );
         Tensor::from_dispatch(Dispatch::scaled_group_norm(x, scale, shift, options))
     }
 }
@@ -106,5 +131,8 @@ mod vectorised {
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
 fn is_flex(device: &burn::tensor::Device) -> bool {
     use burn::backend::DispatchDevice;
-    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
+    matches!(
+        device.clone().without_autodiff().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
 }

@@ -1,7 +1,9 @@
 //! Every kernel and its gradients against burn's own operators, which are the definition.
 //! Run with `--features flex` (the workspace build enables it).
 
-use burn::tensor::{Device, Tensor, TensorData, activation::silu, module::conv2d, ops::ConvOptions};
+use burn::tensor::{
+    Device, Tensor, TensorData, activation::silu, module::conv2d, ops::ConvOptions,
+};
 use diffrep_ops::{Activation, conv2d_same, group_norm};
 use proptest::prelude::*;
 
@@ -22,7 +24,11 @@ fn values<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tens
         })
         .collect();
     let tensor = Tensor::from_data(TensorData::new(data, shape), device);
-    if device.is_autodiff() { tensor.require_grad() } else { tensor }
+    if device.is_autodiff() {
+        tensor.require_grad()
+    } else {
+        tensor
+    }
 }
 
 fn check<const D: usize>(found: Tensor<D>, expected: Tensor<D>, what: &str) {
@@ -31,7 +37,10 @@ fn check<const D: usize>(found: Tensor<D>, expected: Tensor<D>, what: &str) {
     let expected = expected.into_data().try_into_vec::<f32>().unwrap();
     let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
-        assert!((a - b).abs() <= 2e-5 * scale, "{what}[{i}]: {a} instead of {b}, scale {scale}");
+        assert!(
+            (a - b).abs() <= 2e-5 * scale,
+            "{what}[{i}]: {a} instead of {b}, scale {scale}"
+        );
     }
 }
 
@@ -47,9 +56,21 @@ fn check_conv([batch, inputs, outputs, height, width, kernel]: [usize; 6]) {
     check(found.clone().detach(), expected.clone().detach(), "forward");
     let found = (found * probe.clone()).sum().backward();
     let expected = (expected * probe).sum().backward();
-    check(x.grad(&found).unwrap(), x.grad(&expected).unwrap(), "gradient for x");
-    check(weight.grad(&found).unwrap(), weight.grad(&expected).unwrap(), "gradient for weight");
-    check(bias.grad(&found).unwrap(), bias.grad(&expected).unwrap(), "gradient for bias");
+    check(
+        x.grad(&found).unwrap(),
+        x.grad(&expected).unwrap(),
+        "gradient for x",
+    );
+    check(
+        weight.grad(&found).unwrap(),
+        weight.grad(&expected).unwrap(),
+        "gradient for weight",
+    );
+    check(
+        bias.grad(&found).unwrap(),
+        bias.grad(&expected).unwrap(),
+        "gradient for bias",
+    );
 }
 
 #[test]
@@ -73,8 +94,17 @@ fn check_norm([batch, channels, height, width, groups]: [usize; 5], activation: 
     let scale = values([batch, channels], 6, &device);
     let shift = values([batch, channels], 7, &device);
     let probe = values([batch, channels, height, width], 8, &device).detach();
-    let found = group_norm(x.clone(), scale.clone(), shift.clone(), groups, 1e-5, activation);
-    let grouped = x.clone().reshape([batch, groups, channels / groups * height * width]);
+    let found = group_norm(
+        x.clone(),
+        scale.clone(),
+        shift.clone(),
+        groups,
+        1e-5,
+        activation,
+    );
+    let grouped = x
+        .clone()
+        .reshape([batch, groups, channels / groups * height * width]);
     let centred = grouped.clone() - grouped.mean_dim(2);
     let variance = centred.clone().square().mean_dim(2);
     let normal = (centred / (variance + 1e-5).sqrt()).reshape([batch, channels, height, width]);
@@ -87,9 +117,21 @@ fn check_norm([batch, channels, height, width, groups]: [usize; 5], activation: 
     check(found.clone().detach(), expected.clone().detach(), "forward");
     let found = (found * probe.clone()).sum().backward();
     let expected = (expected * probe).sum().backward();
-    check(x.grad(&found).unwrap(), x.grad(&expected).unwrap(), "gradient for x");
-    check(scale.grad(&found).unwrap(), scale.grad(&expected).unwrap(), "gradient for scale");
-    check(shift.grad(&found).unwrap(), shift.grad(&expected).unwrap(), "gradient for shift");
+    check(
+        x.grad(&found).unwrap(),
+        x.grad(&expected).unwrap(),
+        "gradient for x",
+    );
+    check(
+        scale.grad(&found).unwrap(),
+        scale.grad(&expected).unwrap(),
+        "gradient for scale",
+    );
+    check(
+        shift.grad(&found).unwrap(),
+        shift.grad(&expected).unwrap(),
+        "gradient for shift",
+    );
 }
 
 #[test]

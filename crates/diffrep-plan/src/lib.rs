@@ -119,16 +119,25 @@ impl Experiment {
         if let Some((_, text)) = KNOWN.iter().find(|(known, _)| *known == name) {
             return Self::parse(name, text);
         }
-        if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+        if Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             let bytes = diffrep_artifact::read_bytes(name)?;
             return Self::parse(name, &String::from_utf8_lossy(&bytes));
         }
         let known = known().collect::<Vec<_>>().join(", ");
-        Err(PlanError::Unknown { name: name.into(), known })
+        Err(PlanError::Unknown {
+            name: name.into(),
+            known,
+        })
     }
 
     fn parse(name: &str, text: &str) -> Result<Self, PlanError> {
-        let refuse = |reason: String| PlanError::Malformed { name: name.into(), reason };
+        let refuse = |reason: String| PlanError::Malformed {
+            name: name.into(),
+            reason,
+        };
         let experiment: Self = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
         for (name, scale) in &experiment.scales {
             let required = [
@@ -139,10 +148,15 @@ impl Experiment {
                 ("random_networks", scale.random_networks),
                 ("random_networks_swept", scale.random_networks_swept),
                 ("sweep_train_per_class", scale.sweep_train_per_class),
-                ("sweep_validation_per_class", scale.sweep_validation_per_class),
+                (
+                    "sweep_validation_per_class",
+                    scale.sweep_validation_per_class,
+                ),
             ];
             if let Some((key, _)) = required.iter().find(|(_, count)| *count == 0) {
-                return Err(refuse(format!("scale {name}: `{key}` must be at least 1 or not empty")));
+                return Err(refuse(format!(
+                    "scale {name}: `{key}` must be at least 1 or not empty"
+                )));
             }
             if scale.random_networks_swept > scale.random_networks {
                 return Err(refuse(format!(
@@ -183,12 +197,25 @@ mod tests {
     fn a_wrong_experiment_says_what_is_wrong() {
         let error = Experiment::named("table99").unwrap_err().to_string();
         assert!(error.contains("probe"), "{error}");
-        let text = KNOWN[0].1.replacen("seeds = [0, 1, 2]", "seeds = [0, 1, 2]\nseed = 3", 1);
+        let text = KNOWN[0]
+            .1
+            .replacen("seeds = [0, 1, 2]", "seeds = [0, 1, 2]\nseed = 3", 1);
         let error = Experiment::parse("x", &text).unwrap_err().to_string();
         assert!(error.contains("seed"), "{error}");
-        let text = KNOWN[0].1.replacen("timesteps = [10, 100, 500]", "timesteps = []", 1);
-        assert!(Experiment::parse("x", &text).unwrap_err().to_string().contains("`timesteps`"));
-        let error = Experiment::named("probe").unwrap().scale("paper").unwrap_err().to_string();
+        let text = KNOWN[0]
+            .1
+            .replacen("timesteps = [10, 100, 500]", "timesteps = []", 1);
+        assert!(
+            Experiment::parse("x", &text)
+                .unwrap_err()
+                .to_string()
+                .contains("`timesteps`")
+        );
+        let error = Experiment::named("probe")
+            .unwrap()
+            .scale("paper")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("mini, mini-quick, smoke"), "{error}");
     }
 }

@@ -95,7 +95,10 @@ pub fn pyramid(map: Tensor<4>, sizes: &[PoolSize]) -> Vec<Tensor<2>> {
     let mut order: Vec<usize> = sizes.iter().map(|size| size.get()).collect();
     order.sort_unstable();
     for &side in order.iter().rev() {
-        assert!(side <= height.min(width), "pool {side} of a {height} x {width} map");
+        assert!(
+            side <= height.min(width),
+            "pool {side} of a {height} x {width} map"
+        );
         let source = done.range(side..).find(|(finer, _)| *finer % side == 0);
         let pooled = match source {
             Some((finer, grid)) if *finer == side => grid.clone(),
@@ -106,7 +109,11 @@ pub fn pyramid(map: Tensor<4>, sizes: &[PoolSize]) -> Vec<Tensor<2>> {
     }
     sizes
         .iter()
-        .map(|size| done[&size.get()].clone().reshape([batch, channels * size.get() * size.get()]))
+        .map(|size| {
+            done[&size.get()]
+                .clone()
+                .reshape([batch, channels * size.get() * size.get()])
+        })
         .collect()
 }
 
@@ -129,7 +136,10 @@ mod tests {
     use super::*;
 
     fn sizes(sides: &[usize]) -> Vec<PoolSize> {
-        sides.iter().map(|&side| PoolSize::new(side).unwrap()).collect()
+        sides
+            .iter()
+            .map(|&side| PoolSize::new(side).unwrap())
+            .collect()
     }
 
     fn values(tensor: Tensor<2>) -> Vec<f32> {
@@ -141,7 +151,10 @@ mod tests {
         let data: Vec<f32> = (0..32).map(|v| v as f32).collect();
         let map = Tensor::<4>::from_data(TensorData::new(data, [1, 2, 4, 4]), &Device::flex());
         let pooled = pyramid(map, &sizes(&[2, 1, 4]));
-        assert_eq!(values(pooled[0].clone()), [2.5, 4.5, 10.5, 12.5, 18.5, 20.5, 26.5, 28.5]);
+        assert_eq!(
+            values(pooled[0].clone()),
+            [2.5, 4.5, 10.5, 12.5, 18.5, 20.5, 26.5, 28.5]
+        );
         assert_eq!(values(pooled[1].clone()), [7.5, 23.5]);
         assert_eq!(pooled[2].dims(), [1, 32]);
     }
@@ -155,8 +168,15 @@ mod tests {
             height: 8,
             width: 8,
         };
-        let error = PoolSize::new(9).unwrap().check(&tap).unwrap_err().to_string();
-        assert_eq!(error, "pool 9 is larger than the map of block 7, which is 8 x 8: choose 1..=8");
+        let error = PoolSize::new(9)
+            .unwrap()
+            .check(&tap)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "pool 9 is larger than the map of block 7, which is 8 x 8: choose 1..=8"
+        );
         assert_eq!(PoolSize::new(0).unwrap_err(), PoolError::Zero);
         assert_eq!(PoolSize::new(4).unwrap().features(&tap), 1024);
     }

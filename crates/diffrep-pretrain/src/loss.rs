@@ -41,7 +41,10 @@ pub fn loss(
     let output = predict(x_t.clone());
     let eps = output.clone().narrow(1, 0, channels);
     let error = (eps.clone() - noise).square();
-    let mse = error.reshape([batch, channels * height * width]).mean_dim(1).reshape([batch]);
+    let mse = error
+        .reshape([batch, channels * height * width])
+        .mean_dim(1)
+        .reshape([batch]);
     let bound = (variance == VarianceKind::LearnedRange).then(|| {
         let v = output.narrow(1, channels, channels);
         let frozen = Tensor::cat(vec![eps.detach(), v], 1);

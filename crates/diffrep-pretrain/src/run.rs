@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_datasets::{Dataset, DatasetError, load_batch};
 use diffrep_rng::{Key, Stream};
@@ -50,7 +50,9 @@ pub enum PretrainError {
         batch: usize,
     },
     /// The loss or the gradients left the finite numbers.
-    #[error("the training diverged at step {step} (loss {loss}, gradient norm {norm}): lower the learning rate or the clipping norm; the last checkpoint is still good")]
+    #[error(
+        "the training diverged at step {step} (loss {loss}, gradient norm {norm}): lower the learning rate or the clipping norm; the last checkpoint is still good"
+    )]
     Diverged {
         /// The step.
         step: u64,
@@ -150,15 +152,23 @@ impl Pretraining {
     ) -> Result<Self, PretrainError> {
         let images = dataset.len();
         if images < config.held_out + config.batch || config.batch == 0 {
-            let PretrainConfig { held_out, batch, .. } = config;
-            return Err(PretrainError::TooFew { images, held_out, batch });
+            let PretrainConfig {
+                held_out, batch, ..
+            } = config;
+            return Err(PretrainError::TooFew {
+                images,
+                held_out,
+                batch,
+            });
         }
         let plain = device.clone().without_autodiff();
         plain.seed(config.seed);
         let network = config.network.init(&plain)?;
         let network = network.train();
         let mut train: Vec<usize> = (0..images).collect();
-        Key::new(config.seed, Stream::Split).generator().shuffle(&mut train);
+        Key::new(config.seed, Stream::Split)
+            .generator()
+            .shuffle(&mut train);
         let mut held_out = train.split_off(images - config.held_out);
         held_out.sort_unstable();
         train.sort_unstable();
@@ -185,7 +195,10 @@ impl Pretraining {
 
     fn restore(&mut self, path: &Path) -> Result<(), PretrainError> {
         let checkpoint = Checkpoint::read(path, &self.device)?;
-        let malformed = |reason: String| TrainError::Malformed { path: path.into(), reason };
+        let malformed = |reason: String| TrainError::Malformed {
+            path: path.into(),
+            reason,
+        };
         let record: TrainingRecord = serde_json::from_str(&checkpoint.state)
             .map_err(|error| malformed(error.to_string()))?;
         if record.config != self.record.config || record.data != self.record.data {
@@ -197,13 +210,16 @@ impl Pretraining {
             for (name, value) in &expected {
                 match found.get(name) {
                     Some(other) if other.dims() == value.dims() => {}
-                    _ => return Err(malformed(format!("`{prefix}.{name}` is missing or misshapen")).into()),
+                    _ => {
+                        return Err(
+                            malformed(format!("`{prefix}.{name}` is missing or misshapen")).into(),
+                        );
+                    }
                 }
             }
         }
         let weights = checkpoint.get("model");
-        self.network =
-            with_parameters(self.network.clone(), |path| weights.get(path).cloned());
+        self.network = with_parameters(self.network.clone(), |path| weights.get(path).cloned());
         self.ema.values = checkpoint.get("ema");
         let mut squares = checkpoint.get("square");
         self.optimizer.step = record.position.step;
@@ -225,7 +241,9 @@ impl Pretraining {
         checkpoint.put("ema", &self.ema.values);
         let moment = |i: usize| {
             let moments = self.optimizer.moments.iter();
-            moments.map(|(name, both)| (name.clone(), both[i].clone())).collect()
+            moments
+                .map(|(name, both)| (name.clone(), both[i].clone()))
+                .collect()
         };
         checkpoint.put("mean", &moment(0));
         checkpoint.put("square", &moment(1));
@@ -267,7 +285,10 @@ impl Pretraining {
         while self.record.position.epoch < config.epochs {
             let epoch = self.record.position.epoch;
             let mut order = self.train.clone();
-            Key::new(config.seed, Stream::Order).draw(epoch).generator().shuffle(&mut order);
+            Key::new(config.seed, Stream::Order)
+                .draw(epoch)
+                .generator()
+                .shuffle(&mut order);
             while self.record.position.batch < per_epoch {
                 let start = self.record.position.batch * config.batch;
                 let indices = &order[start..start + config.batch];
@@ -276,12 +297,20 @@ impl Pretraining {
                 losses.push(loss);
                 self.record.position.batch += 1;
                 self.record.position.step += 1;
-                on(Event::Step { position: self.record.position, steps, loss, rate });
+                on(Event::Step {
+                    position: self.record.position,
+                    steps,
+                    loss,
+                    rate,
+                });
                 let last = self.record.position.batch == per_epoch;
                 if last || self.record.position.step.is_multiple_of(every) {
                     if last {
-                        self.record.position =
-                            Position { epoch: epoch + 1, batch: 0, ..self.record.position };
+                        self.record.position = Position {
+                            epoch: epoch + 1,
+                            batch: 0,
+                            ..self.record.position
+                        };
                     }
                     let network = self.averaged();
                     let held_out = self.held_out_loss(dataset, &schedule, &network)?;
@@ -295,7 +324,10 @@ impl Pretraining {
                     self.record.seconds += since.elapsed().as_secs_f64();
                     (losses, since) = (Vec::new(), Instant::now());
                     self.save(checkpoint)?;
-                    on(Event::Checkpoint { network: &network, record: &self.record });
+                    on(Event::Checkpoint {
+                        network: &network,
+                        record: &self.record,
+                    });
                     if last {
                         break;
                     }
@@ -313,7 +345,9 @@ impl Pretraining {
         epoch: u32,
         rate: f64,
     ) -> Result<f64, PretrainError> {
-        let part = indices.len().div_ceil(self.record.config.micro_batches.max(1));
+        let part = indices
+            .len()
+            .div_ceil(self.record.config.micro_batches.max(1));
         let parts: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = indices
                 .chunks(part)
@@ -324,7 +358,8 @@ impl Pretraining {
                     let device = self.device.clone().autodiff();
                     let share = part.len() as f64 / indices.len() as f64;
                     scope.spawn(move || {
-                        let total = part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
+                        let total =
+                            part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
                         let total = total * share;
                         let value = f64::from(total.clone().into_scalar::<f32>());
                         let gradients = GradientsParams::from_grads(total.backward(), &network);
@@ -334,7 +369,11 @@ impl Pretraining {
                 .collect();
             threads
                 .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
                 .collect::<Result<_, _>>()
         })?;
         let mut value = 0.0;
@@ -343,11 +382,17 @@ impl Pretraining {
             value += part;
             sum.accumulate(&self.network, gradients);
         }
-        let diverged = |norm| PretrainError::Diverged { step: self.record.position.step, loss: value, norm };
+        let diverged = |norm| PretrainError::Diverged {
+            step: self.record.position.step,
+            loss: value,
+            norm,
+        };
         if !value.is_finite() {
             return Err(diverged(f64::NAN));
         }
-        let (network, report) = self.optimizer.update(self.network.clone(), sum.grads(), rate);
+        let (network, report) = self
+            .optimizer
+            .update(self.network.clone(), sum.grads(), rate);
         if !report.applied {
             return Err(diverged(report.gradient_norm));
         }
@@ -368,22 +413,34 @@ impl Pretraining {
         let (mut sum, mut count) = (0.0, 0);
         for indices in self.held_out.chunks(HELD_OUT_BATCH) {
             let key = |stream, i: usize| {
-                Key::new(config.seed, stream).sample(dataset.id(i)).draw(HELD_OUT_DRAW)
+                Key::new(config.seed, stream)
+                    .sample(dataset.id(i))
+                    .draw(HELD_OUT_DRAW)
             };
             let t: Vec<usize> = indices
                 .iter()
-                .map(|&i| key(Stream::Timestep, i).generator().below(config.timesteps as u64) as usize)
+                .map(|&i| {
+                    key(Stream::Timestep, i)
+                        .generator()
+                        .below(config.timesteps as u64) as usize
+                })
                 .collect();
             let keys: Vec<Key> = indices.iter().map(|&i| key(Stream::Noise, i)).collect();
             let x0 = images(dataset, config, indices, None, &self.device)?;
             let [_, channels, height, width] = x0.dims();
             let noise = noise_batch(&keys, [channels, height, width], &self.device);
             let condition = timesteps(&t, &self.device);
-            let loss = loss(schedule, x0, &t, noise, config.variance(), |x| network.forward(x, &condition));
+            let loss = loss(schedule, x0, &t, noise, config.variance(), |x| {
+                network.forward(x, &condition)
+            });
             sum += f64::from(loss.mse.sum().into_scalar::<f32>());
             count += indices.len();
         }
-        Ok(if count == 0 { f64::NAN } else { sum / count as f64 })
+        Ok(if count == 0 {
+            f64::NAN
+        } else {
+            sum / count as f64
+        })
     }
 }
 
@@ -398,14 +455,22 @@ fn part_loss(
     indices: &[usize],
     epoch: u32,
 ) -> Result<Tensor<1>, DatasetError> {
-    let key = |stream, i: usize| Key::new(config.seed, stream).sample(dataset.id(i)).draw(epoch);
+    let key = |stream, i: usize| {
+        Key::new(config.seed, stream)
+            .sample(dataset.id(i))
+            .draw(epoch)
+    };
     let flips: Vec<bool> = indices
         .iter()
         .map(|&i| config.flip && key(Stream::Flip, i).generator().next_u32() & 1 == 1)
         .collect();
     let t: Vec<usize> = indices
         .iter()
-        .map(|&i| key(Stream::Timestep, i).generator().below(config.timesteps as u64) as usize)
+        .map(|&i| {
+            key(Stream::Timestep, i)
+                .generator()
+                .below(config.timesteps as u64) as usize
+        })
         .collect();
     let keys: Vec<Key> = indices.iter().map(|&i| key(Stream::Noise, i)).collect();
     let x0 = images(dataset, config, indices, Some(&flips), device)?;
@@ -434,5 +499,8 @@ fn images(
 fn timesteps(t: &[usize], device: &Device) -> Condition {
     let values: Vec<f32> = t.iter().map(|&t| t as f32).collect();
     let t = Tensor::from_data(TensorData::new(values, [t.len()]), device);
-    Condition { t: Some(t), ..Condition::default() }
+    Condition {
+        t: Some(t),
+        ..Condition::default()
+    }
 }

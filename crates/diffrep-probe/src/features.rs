@@ -25,10 +25,17 @@ impl Features {
             .labels()
             .iter()
             .map(|&label| {
-                u32::try_from(label).map_err(|_| ProbeError::Label { label, classes: usize::MAX })
+                u32::try_from(label).map_err(|_| ProbeError::Label {
+                    label,
+                    classes: usize::MAX,
+                })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { values: column.to_f32(), dim: column.dim(), labels })
+        Ok(Self {
+            values: column.to_f32(),
+            dim: column.dim(),
+            labels,
+        })
     }
 
     /// How many samples there are.
@@ -43,7 +50,9 @@ impl Features {
 
     /// The samples at `indices`.
     pub fn select(&self, indices: &[usize]) -> Self {
-        let rows = indices.iter().flat_map(|&i| &self.values[i * self.dim..(i + 1) * self.dim]);
+        let rows = indices
+            .iter()
+            .flat_map(|&i| &self.values[i * self.dim..(i + 1) * self.dim]);
         Self {
             values: rows.copied().collect(),
             dim: self.dim,
@@ -69,8 +78,15 @@ impl Features {
         }
         let deviation = variance.iter().map(|sum| {
             let deviation = (sum / count).sqrt();
-            if deviation > 1e-6 { deviation as f32 } else { 1.0 }
+            if deviation > 1e-6 {
+                deviation as f32
+            } else {
+                1.0
+            }
         });
-        (mean.iter().map(|mean| *mean as f32).collect(), deviation.collect())
+        (
+            mean.iter().map(|mean| *mean as f32).collect(),
+            deviation.collect(),
+        )
     }
 }

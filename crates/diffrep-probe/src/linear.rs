@@ -61,8 +61,10 @@ pub fn train_linear(
     let targets = one_hot(&train.labels, classes, device);
     let columns = heads * classes;
     let per_column = |f: &dyn Fn(&Point) -> f64| {
-        let values: Vec<f32> =
-            grid.iter().flat_map(|point| std::iter::repeat_n(f(point) as f32, classes)).collect();
+        let values: Vec<f32> = grid
+            .iter()
+            .flat_map(|point| std::iter::repeat_n(f(point) as f32, classes))
+            .collect();
         Tensor::<2>::from_data(TensorData::new(values, [1, columns]), device)
     };
     let rates = per_column(&|point| point.learning_rate);
@@ -75,7 +77,10 @@ pub fn train_linear(
     for epoch in 0..recipe.epochs {
         let drop = recipe.step_factor.powi((epoch / recipe.step_every) as i32);
         let mut order: Vec<i64> = (0..train.len() as i64).collect();
-        Key::new(seed, Stream::Order).draw(epoch as u32).generator().shuffle(&mut order);
+        Key::new(seed, Stream::Order)
+            .draw(epoch as u32)
+            .generator()
+            .shuffle(&mut order);
         for part in order.chunks(recipe.batch) {
             step += 1;
             let rows = part.len();
@@ -95,13 +100,29 @@ pub fn train_linear(
             bias = bias - bias_step * (rates.clone() * drop);
         }
     }
-    let scores = score(&standardized(validation), &weight, &bias, &validation.labels, heads);
+    let scores = score(
+        &standardized(validation),
+        &weight,
+        &bias,
+        &validation.labels,
+        heads,
+    );
     let raw: Vec<f32> = read(weight);
     let shifts: Vec<f32> = read(bias);
     Ok(grid
         .into_iter()
         .enumerate()
-        .map(|(head, point)| fold(&raw, &shifts, &mean, &deviation, [head, columns, classes], point, scores[head]))
+        .map(|(head, point)| {
+            fold(
+                &raw,
+                &shifts,
+                &mean,
+                &deviation,
+                [head, columns, classes],
+                point,
+                scores[head],
+            )
+        })
         .collect())
 }
 
@@ -110,12 +131,22 @@ fn check(train: &Features, validation: &Features, classes: usize) -> Result<(), 
         if features.is_empty() {
             return Err(ProbeError::Empty { split });
         }
-        if let Some(&label) = features.labels.iter().find(|label| **label as usize >= classes) {
-            return Err(ProbeError::Label { label: label.into(), classes });
+        if let Some(&label) = features
+            .labels
+            .iter()
+            .find(|label| **label as usize >= classes)
+        {
+            return Err(ProbeError::Label {
+                label: label.into(),
+                classes,
+            });
         }
     }
     if train.dim != validation.dim {
-        return Err(ProbeError::Width { train: train.dim, validation: validation.dim });
+        return Err(ProbeError::Width {
+            train: train.dim,
+            validation: validation.dim,
+        });
     }
     Ok(())
 }
@@ -128,7 +159,10 @@ struct Moments {
 
 impl Moments {
     fn new(like: &Tensor<2>) -> Self {
-        Self { mean: like.zeros_like(), square: like.zeros_like() }
+        Self {
+            mean: like.zeros_like(),
+            square: like.zeros_like(),
+        }
     }
 
     /// Takes a gradient in and gives the direction of the step.
@@ -144,8 +178,9 @@ impl Moments {
 fn initial(dim: usize, heads: usize, classes: usize, seed: u64, device: &Device) -> Tensor<2> {
     let bound = 1.0 / (dim as f64).sqrt();
     let mut generator = Key::new(seed, Stream::Init).generator();
-    let one: Vec<f32> =
-        (0..dim * classes).map(|_| ((2.0 * generator.uniform() - 1.0) * bound) as f32).collect();
+    let one: Vec<f32> = (0..dim * classes)
+        .map(|_| ((2.0 * generator.uniform() - 1.0) * bound) as f32)
+        .collect();
     let all: Vec<f32> = one
         .chunks_exact(classes)
         .flat_map(|row| std::iter::repeat_n(row, heads).flatten().copied())
@@ -162,7 +197,11 @@ fn one_hot(labels: &[u32], classes: usize, device: &Device) -> Tensor<2> {
 }
 
 fn read(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("heads are f32")
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .expect("heads are f32")
 }
 
 /// Share classified right by each head.
@@ -179,14 +218,18 @@ fn score(
     let mut right = vec![0usize; heads];
     for start in (0..count).step_by(SCORE_ROWS) {
         let rows = SCORE_ROWS.min(count - start);
-        let logits = read(inputs.clone().narrow(0, start, rows).matmul(weight.clone()) + bias.clone());
+        let logits =
+            read(inputs.clone().narrow(0, start, rows).matmul(weight.clone()) + bias.clone());
         for (row, &label) in logits.chunks_exact(columns).zip(&labels[start..]) {
             for (head, logits) in row.chunks_exact(classes).enumerate() {
                 right[head] += usize::from(argmax(logits) == Some(label as usize));
             }
         }
     }
-    right.into_iter().map(|right| right as f64 / count as f64).collect()
+    right
+        .into_iter()
+        .map(|right| right as f64 / count as f64)
+        .collect()
 }
 
 /// Index of the largest value, the first of equals; none if any is NaN.
@@ -194,7 +237,10 @@ fn argmax(values: &[f32]) -> Option<usize> {
     if values.iter().any(|v| v.is_nan()) {
         return None;
     }
-    let best = values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+    let best = values
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
     best.map(|(i, _)| i)
 }
 
@@ -221,7 +267,12 @@ fn fold(
         }
         bias.push(shift as f32);
     }
-    Trained { point, weight, bias, validation }
+    Trained {
+        point,
+        weight,
+        bias,
+        validation,
+    }
 }
 
 /// The head with the highest validation score; of equals the one with the most weight decay, then
@@ -240,13 +291,16 @@ pub fn best<'a>(heads: &'a [Trained], recipe: &Recipe) -> Result<&'a Trained, Pr
                 .then(a.point.weight_decay.total_cmp(&b.point.weight_decay))
                 .then(b.point.learning_rate.total_cmp(&a.point.learning_rate))
         })
-        .ok_or_else(|| ProbeError::Diverged { recipe: recipe.name.clone() })
+        .ok_or_else(|| ProbeError::Diverged {
+            recipe: recipe.name.clone(),
+        })
 }
 
 /// The class that `head` gives each sample, the first of equals.
 pub fn predict(head: &Trained, features: &Features, device: &Device) -> Vec<u32> {
     let (classes, dim) = (head.bias.len(), features.dim);
-    let weight = Tensor::<2>::from_data(TensorData::new(head.weight.clone(), [classes, dim]), device);
+    let weight =
+        Tensor::<2>::from_data(TensorData::new(head.weight.clone(), [classes, dim]), device);
     let bias = Tensor::<2>::from_data(TensorData::new(head.bias.clone(), [1, classes]), device);
     let mut classes_found = Vec::with_capacity(features.len());
     for rows in features.values.chunks(SCORE_ROWS * dim) {
@@ -254,7 +308,9 @@ pub fn predict(head: &Trained, features: &Features, device: &Device) -> Vec<u32>
         let x = Tensor::<2>::from_data(TensorData::new(rows.to_vec(), shape), device);
         let logits = read(x.matmul(weight.clone().transpose()) + bias.clone());
         classes_found.extend(
-            logits.chunks_exact(classes).map(|row| argmax(row).unwrap_or(usize::MAX) as u32),
+            logits
+                .chunks_exact(classes)
+                .map(|row| argmax(row).unwrap_or(usize::MAX) as u32),
         );
     }
     classes_found
@@ -263,7 +319,11 @@ pub fn predict(head: &Trained, features: &Features, device: &Device) -> Vec<u32>
 /// Whether `head` classifies each sample right.
 pub fn correct(head: &Trained, features: &Features, device: &Device) -> Vec<bool> {
     let found = predict(head, features, device);
-    found.iter().zip(&features.labels).map(|(found, label)| found == label).collect()
+    found
+        .iter()
+        .zip(&features.labels)
+        .map(|(found, label)| found == label)
+        .collect()
 }
 
 #[cfg(test)]
@@ -284,13 +344,20 @@ mod tests {
                 [x + noise[0] * 0.5, y + noise[1] * 0.005]
             })
             .collect();
-        Features { values, dim: 2, labels }
+        Features {
+            values,
+            dim: 2,
+            labels,
+        }
     }
 
     #[test]
     fn a_standardised_probe_learns_and_its_folded_head_agrees() {
         let device = Device::flex();
-        let recipe = Recipe { epochs: 40, ..Recipe::named("mini").unwrap() };
+        let recipe = Recipe {
+            epochs: 40,
+            ..Recipe::named("mini").unwrap()
+        };
         let (train, validation) = (blobs(600, 1), blobs(300, 2));
         let heads = train_linear(&train, &validation, 3, &recipe, 0, &device).unwrap();
         assert_eq!(heads.len(), recipe.grid().len());
@@ -298,14 +365,25 @@ mod tests {
         assert!(best.validation > 0.98, "{}", best.validation);
         let right = correct(best, &validation, &device);
         let share = right.iter().filter(|r| **r).count() as f64 / right.len() as f64;
-        assert!((share - best.validation).abs() < 0.01, "{share} against {}", best.validation);
+        assert!(
+            (share - best.validation).abs() < 0.01,
+            "{share} against {}",
+            best.validation
+        );
     }
 
     #[test]
     fn a_head_does_not_depend_on_its_neighbours_in_the_grid() {
         let device = Device::flex();
-        let grid = Recipe { epochs: 3, ..Recipe::named("mini").unwrap() };
-        let alone = Recipe { learning_rates: vec![1e-3], weight_decays: vec![0.1], ..grid.clone() };
+        let grid = Recipe {
+            epochs: 3,
+            ..Recipe::named("mini").unwrap()
+        };
+        let alone = Recipe {
+            learning_rates: vec![1e-3],
+            weight_decays: vec![0.1],
+            ..grid.clone()
+        };
         let (train, validation) = (blobs(90, 1), blobs(30, 2));
         let all = train_linear(&train, &validation, 3, &grid, 5, &device).unwrap();
         let one = train_linear(&train, &validation, 3, &alone, 5, &device).unwrap();
@@ -319,7 +397,11 @@ mod tests {
     fn the_gradient_is_that_of_the_cross_entropy() {
         // One step of one head from known weights equals a step computed by hand.
         let device = Device::flex();
-        let train = Features { values: vec![1.0, -2.0], dim: 2, labels: vec![1] };
+        let train = Features {
+            values: vec![1.0, -2.0],
+            dim: 2,
+            labels: vec![1],
+        };
         let recipe = Recipe {
             epochs: 1,
             standardize: false,
@@ -345,14 +427,24 @@ mod tests {
         let device = Device::flex();
         let recipe = Recipe::named("paper").unwrap();
         let good = blobs(9, 1);
-        let none = Features { values: vec![], dim: 2, labels: vec![] };
+        let none = Features {
+            values: vec![],
+            dim: 2,
+            labels: vec![],
+        };
         let train = |a: &Features, b: &Features, classes| {
-            train_linear(a, b, classes, &recipe, 0, &device).unwrap_err().to_string()
+            train_linear(a, b, classes, &recipe, 0, &device)
+                .unwrap_err()
+                .to_string()
         };
         assert!(train(&none, &good, 3).contains("training split has no samples"));
         assert!(train(&good, &none, 3).contains("validation split has no samples"));
         assert!(train(&good, &good, 2).contains("label 2 is out of range"));
-        let wide = Features { values: vec![0.0; 3], dim: 3, labels: vec![0] };
+        let wide = Features {
+            values: vec![0.0; 3],
+            dim: 3,
+            labels: vec![0],
+        };
         assert!(train(&good, &wide, 3).contains("2 columns"));
     }
 }

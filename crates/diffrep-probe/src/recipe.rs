@@ -54,26 +54,46 @@ impl Recipe {
         if let Some((_, text)) = KNOWN.iter().find(|(known, _)| *known == name) {
             return Self::parse(name, text);
         }
-        if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+        if Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             let bytes = diffrep_artifact::read_bytes(name)?;
             return Self::parse(name, &String::from_utf8_lossy(&bytes));
         }
         let known = KNOWN.map(|(name, _)| name).join(", ");
-        Err(ProbeError::UnknownRecipe { name: name.into(), known })
+        Err(ProbeError::UnknownRecipe {
+            name: name.into(),
+            known,
+        })
     }
 
     fn parse(name: &str, text: &str) -> Result<Self, ProbeError> {
-        let refuse = |reason: String| ProbeError::Recipe { name: name.into(), reason };
+        let refuse = |reason: String| ProbeError::Recipe {
+            name: name.into(),
+            reason,
+        };
         let recipe: Self = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
         let positive = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v > 0.0);
         if recipe.epochs == 0 || recipe.batch == 0 || recipe.step_every == 0 {
-            return Err(refuse("epochs, batch and step_every must be at least 1".into()));
+            return Err(refuse(
+                "epochs, batch and step_every must be at least 1".into(),
+            ));
         }
         if recipe.learning_rates.is_empty() || !positive(&recipe.learning_rates) {
-            return Err(refuse("learning_rates must be positive numbers, at least one".into()));
+            return Err(refuse(
+                "learning_rates must be positive numbers, at least one".into(),
+            ));
         }
-        if recipe.weight_decays.is_empty() || recipe.weight_decays.iter().any(|d| !d.is_finite() || *d < 0.0) {
-            return Err(refuse("weight_decays must be numbers of at least 0, at least one".into()));
+        if recipe.weight_decays.is_empty()
+            || recipe
+                .weight_decays
+                .iter()
+                .any(|d| !d.is_finite() || *d < 0.0)
+        {
+            return Err(refuse(
+                "weight_decays must be numbers of at least 0, at least one".into(),
+            ));
         }
         Ok(recipe)
     }
@@ -83,7 +103,10 @@ impl Recipe {
         self.learning_rates
             .iter()
             .flat_map(|&learning_rate| {
-                self.weight_decays.iter().map(move |&weight_decay| Point { learning_rate, weight_decay })
+                self.weight_decays.iter().map(move |&weight_decay| Point {
+                    learning_rate,
+                    weight_decay,
+                })
             })
             .collect()
     }
@@ -104,10 +127,17 @@ mod tests {
     fn a_wrong_recipe_says_what_is_wrong() {
         let error = Recipe::named("papr").unwrap_err().to_string();
         assert!(error.contains("paper, ablation"), "{error}");
-        let text = KNOWN[0].1.replace("batch = 256", "batch = 256\nbatchsize = 3");
+        let text = KNOWN[0]
+            .1
+            .replace("batch = 256", "batch = 256\nbatchsize = 3");
         let error = Recipe::parse("x", &text).unwrap_err().to_string();
         assert!(error.contains("batchsize"), "{error}");
         let text = KNOWN[0].1.replace("epochs = 28", "epochs = 0");
-        assert!(Recipe::parse("x", &text).unwrap_err().to_string().contains("at least 1"));
+        assert!(
+            Recipe::parse("x", &text)
+                .unwrap_err()
+                .to_string()
+                .contains("at least 1")
+        );
     }
 }

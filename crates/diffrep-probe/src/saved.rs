@@ -54,7 +54,11 @@ const INFO: &str = "diffrep.head";
 impl SavedHead {
     /// A trained head with its info.
     pub fn new(head: &Trained, info: HeadInfo) -> Self {
-        Self { info, weight: head.weight.clone(), bias: head.bias.clone() }
+        Self {
+            info,
+            weight: head.weight.clone(),
+            bias: head.bias.clone(),
+        }
     }
 
     /// Length of a feature vector.
@@ -68,7 +72,12 @@ impl SavedHead {
     ///
     /// When weights and bias do not fit together.
     pub fn head(&self, device: &Device) -> Result<LinearHead, ProbeError> {
-        Ok(LinearHead::from_values(self.weight.clone(), self.bias.clone(), self.dim(), device)?)
+        Ok(LinearHead::from_values(
+            self.weight.clone(),
+            self.bias.clone(),
+            self.dim(),
+            device,
+        )?)
     }
 
     /// Writes the file atomically.
@@ -77,8 +86,12 @@ impl SavedHead {
     ///
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ProbeError> {
-        let broken = |reason: String| ProbeError::NotAHead { path: path.into(), reason };
-        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+        let broken = |reason: String| ProbeError::NotAHead {
+            path: path.into(),
+            reason,
+        };
+        let bytes =
+            |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
         let (weight, bias) = (bytes(&self.weight), bytes(&self.bias));
         let classes = self.bias.len();
         let view = |shape: Vec<usize>, data| TensorView::new(Dtype::F32, shape, data);
@@ -97,7 +110,10 @@ impl SavedHead {
     ///
     /// When it cannot be read or is no such file.
     pub fn read(path: &Path) -> Result<Self, ProbeError> {
-        let broken = |reason: String| ProbeError::NotAHead { path: path.into(), reason };
+        let broken = |reason: String| ProbeError::NotAHead {
+            path: path.into(),
+            reason,
+        };
         let bytes = diffrep_artifact::read_bytes(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
         let info = header
@@ -113,7 +129,9 @@ impl SavedHead {
                 return Err(broken(format!("`{name}` is not f32 of rank {rank}")));
             }
             let floats = view.data().chunks_exact(4);
-            let floats = floats.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let floats = floats
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
             Ok((floats, view.shape().to_vec()))
         };
         let ((weight, shape), (bias, _)) = (values("weight", 2)?, values("bias", 1)?);
@@ -147,10 +165,17 @@ mod tests {
                 setting,
                 schedule: ScheduleKind::Linear,
                 timesteps: 1000,
-                preprocess: Preprocess { size: 32, channels: Channels::Grey, fit: Fit::PadTo },
+                preprocess: Preprocess {
+                    size: 32,
+                    channels: Channels::Grey,
+                    fit: Fit::PadTo,
+                },
                 noise_seed: 1,
                 recipe: Recipe::named("paper").unwrap(),
-                point: Point { learning_rate: 1e-3, weight_decay: 0.0 },
+                point: Point {
+                    learning_rate: 1e-3,
+                    weight_decay: 0.0,
+                },
                 validation_accuracy: 0.5,
             },
             weight: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
@@ -178,10 +203,23 @@ mod tests {
         saved().write(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert!(refused(&bytes[..bytes.len() - 3]).contains("is not a saved head"));
-        let nan = SavedHead { bias: vec![f32::NAN, 0.0], ..saved() };
+        let nan = SavedHead {
+            bias: vec![f32::NAN, 0.0],
+            ..saved()
+        };
         nan.write(&path).unwrap();
-        assert!(SavedHead::read(&path).unwrap_err().to_string().contains("not finite"));
+        assert!(
+            SavedHead::read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("not finite")
+        );
         let missing = dir.path().join("none.safetensors");
-        assert!(SavedHead::read(&missing).unwrap_err().to_string().contains("none.safetensors"));
+        assert!(
+            SavedHead::read(&missing)
+                .unwrap_err()
+                .to_string()
+                .contains("none.safetensors")
+        );
     }
 }

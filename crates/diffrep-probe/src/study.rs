@@ -110,7 +110,10 @@ impl From<String> for Bits {
 
 impl From<Bits> for String {
     fn from(bits: Bits) -> Self {
-        bits.0.into_iter().map(|bit| if bit { '1' } else { '0' }).collect()
+        bits.0
+            .into_iter()
+            .map(|bit| if bit { '1' } else { '0' })
+            .collect()
     }
 }
 
@@ -150,7 +153,9 @@ pub enum Progress<'a> {
 
 /// The cell with the highest validation accuracy; of equals the one with the shortest vector.
 pub fn choose(cells: &[Cell]) -> Option<&Cell> {
-    cells.iter().max_by(|a, b| a.accuracy.total_cmp(&b.accuracy).then(b.dim.cmp(&a.dim)))
+    cells
+        .iter()
+        .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy).then(b.dim.cmp(&a.dim)))
 }
 
 impl Study<'_> {
@@ -170,7 +175,9 @@ impl Study<'_> {
                     on(Progress::Skipped { name });
                     return Ok(step.result);
                 }
-                Ok(_) => tracing::warn!("{} is of other settings and is done again", path.display()),
+                Ok(_) => {
+                    tracing::warn!("{} is of other settings and is done again", path.display())
+                }
                 Err(error) => tracing::warn!("{error}; the step is done again"),
             }
         }
@@ -219,7 +226,11 @@ impl Study<'_> {
             let job = self.extraction(dataset, settings, &subject.hash, seed);
             let start = before;
             job.run(subject.encoder, &dir, self.device, |done, _| {
-                on(Progress::At { name: &title, done: start + done, total });
+                on(Progress::At {
+                    name: &title,
+                    done: start + done,
+                    total,
+                });
             })?;
             before += dataset.len();
             let store = Store::open(&dir)?;
@@ -248,8 +259,12 @@ impl Study<'_> {
             .map(|(t, ..)| t.map_or("clean".into(), |t| format!("t{t}")))
             .collect();
         let name = format!("sweep-{}-{}", subject.name, steps.join("-"));
-        let train = self.extraction(&splits.train, settings, &subject.hash, 0).store_spec()?;
-        let validation = self.extraction(&splits.validation, settings, &subject.hash, 0).store_spec()?;
+        let train = self
+            .extraction(&splits.train, settings, &subject.hash, 0)
+            .store_spec()?;
+        let validation = self
+            .extraction(&splits.validation, settings, &subject.hash, 0)
+            .store_spec()?;
         let determines = (&train, &validation, recipe, env!("CARGO_PKG_VERSION"));
         self.step(&name, &determines, on, |on| {
             let parts = [("train", &splits.train), ("validation", &splits.validation)];
@@ -274,15 +289,25 @@ impl Study<'_> {
                         accuracy: Bits(right.clone()).share(),
                         correct: Bits(right),
                     };
-                    let mut cells = cells.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut cells = cells
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
                     cells.push(cell);
-                    let mut on = watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    on(Progress::At { name: &title, done: cells.len(), total: columns.len() });
+                    let mut on = watcher
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    on(Progress::At {
+                        name: &title,
+                        done: cells.len(),
+                        total: columns.len(),
+                    });
                 }
                 Ok(())
             };
             side_by_side(work)?;
-            let mut cells = cells.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut cells = cells
+                .into_inner()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             cells.sort_by_key(|cell: &Cell| cell.setting);
             for (dir, store) in stores {
                 drop(store);
@@ -311,11 +336,20 @@ impl Study<'_> {
     ) -> Result<Final, ProbeError> {
         let classes = splits.train.class_names().len();
         let [(setting, dim)] = *settings.columns() else {
-            return Err(ProbeError::OneSetting { found: settings.columns().len() });
+            return Err(ProbeError::OneSetting {
+                found: settings.columns().len(),
+            });
         };
         let name = format!("final-{}-seed{seed}", subject.name);
-        let spec = |dataset| self.extraction(dataset, settings, &subject.hash, seed).store_spec();
-        let specs = (spec(&splits.train)?, spec(&splits.validation)?, spec(&splits.test)?);
+        let spec = |dataset| {
+            self.extraction(dataset, settings, &subject.hash, seed)
+                .store_spec()
+        };
+        let specs = (
+            spec(&splits.train)?,
+            spec(&splits.validation)?,
+            spec(&splits.test)?,
+        );
         let determines = (&specs, recipe, env!("CARGO_PKG_VERSION"));
         self.step(&name, &determines, on, |on| {
             let parts = [
@@ -352,7 +386,11 @@ fn side_by_side(work: impl Fn() -> Result<(), ProbeError> + Sync) -> Result<(), 
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
         running
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect::<Result<Vec<()>, _>>()
             .map(|_| ())
     })

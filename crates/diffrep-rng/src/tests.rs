@@ -53,13 +53,31 @@ fn normals_have_normal_moments_and_tails() {
     // Five standard errors each: se(mean) = 1/sqrt(n), se(var) = sqrt(2/n), se(kurtosis) = sqrt(96/n).
     let root = (n as f64).sqrt();
     assert!(mean.abs() < 5.0 / root, "mean {mean}");
-    assert!((variance - 1.0).abs() < 5.0 * 2f64.sqrt() / root, "variance {variance}");
-    assert!((moment(3)).abs() < 5.0 * 15f64.sqrt() / root, "skew {}", moment(3));
-    assert!((moment(4) - 3.0).abs() < 5.0 * 96f64.sqrt() / root, "kurtosis {}", moment(4));
-    for (bound, probability) in [(1.0f64, 0.317_310_5f64), (2.0, 0.045_500_3), (3.0, 0.002_699_8)] {
+    assert!(
+        (variance - 1.0).abs() < 5.0 * 2f64.sqrt() / root,
+        "variance {variance}"
+    );
+    assert!(
+        (moment(3)).abs() < 5.0 * 15f64.sqrt() / root,
+        "skew {}",
+        moment(3)
+    );
+    assert!(
+        (moment(4) - 3.0).abs() < 5.0 * 96f64.sqrt() / root,
+        "kurtosis {}",
+        moment(4)
+    );
+    for (bound, probability) in [
+        (1.0f64, 0.317_310_5f64),
+        (2.0, 0.045_500_3),
+        (3.0, 0.002_699_8),
+    ] {
         let share = z.iter().filter(|v| v.abs() > bound).count() as f64 / n as f64;
         let error = (probability * (1.0 - probability)).sqrt() / root;
-        assert!((share - probability).abs() < 5.0 * error, "tail {bound}: {share}");
+        assert!(
+            (share - probability).abs() < 5.0 * error,
+            "tail {bound}: {share}"
+        );
     }
 }
 
@@ -70,7 +88,13 @@ fn neighbouring_keys_are_uncorrelated() {
     let z = normals(n, base);
     let others = [
         ("seed", Key { seed: 4, ..base }),
-        ("stream", Key { stream: Stream::SampleInit, ..base }),
+        (
+            "stream",
+            Key {
+                stream: Stream::SampleInit,
+                ..base
+            },
+        ),
         ("sample", base.sample(11)),
         ("draw", base.draw(2)),
         ("t", base.t(91)),
@@ -78,7 +102,10 @@ fn neighbouring_keys_are_uncorrelated() {
     for (name, key) in others {
         let w = normals(n, key);
         let correlation = z.iter().zip(&w).map(|(a, b)| a * b).sum::<f64>() / n as f64;
-        assert!(correlation.abs() < 5.0 / (n as f64).sqrt(), "{name}: {correlation}");
+        assert!(
+            correlation.abs() < 5.0 / (n as f64).sqrt(),
+            "{name}: {correlation}"
+        );
     }
     let lag = z.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / n as f64;
     assert!(lag.abs() < 5.0 / (n as f64).sqrt(), "lag 1: {lag}");
@@ -120,6 +147,9 @@ fn uniform_fills_its_range_evenly() {
         bins[(generator.uniform() * 20.0) as usize] += 1;
     }
     // Chi-square with 19 degrees of freedom: 43.8 is the 0.1 % point.
-    let chi: f64 = bins.iter().map(|&c| (f64::from(c) - 10_000.0).powi(2) / 10_000.0).sum();
+    let chi: f64 = bins
+        .iter()
+        .map(|&c| (f64::from(c) - 10_000.0).powi(2) / 10_000.0)
+        .sum();
     assert!(chi < 43.8, "{chi}");
 }

@@ -34,7 +34,9 @@ pub fn ddim(
     mut progress: impl FnMut(usize, usize),
 ) -> Tensor<4> {
     let keys = |stream, t: usize| -> Vec<Key> {
-        ids.iter().map(|&id| Key::new(options.seed, stream).sample(id).t(t as u32)).collect()
+        ids.iter()
+            .map(|&id| Key::new(options.seed, stream).sample(id).t(t as u32))
+            .collect()
     };
     let mut x = noise_batch(&keys(Stream::SampleInit, 0), options.shape, device);
     let steps = schedule.steps();
@@ -60,12 +62,21 @@ pub fn ddim(
 ///   `height * width * channels` buffer per image
 pub fn to_bytes(images: Tensor<4>) -> Vec<Vec<u8>> {
     let [batch, channels, height, width] = images.dims();
-    let values: Vec<f32> =
-        images.permute([0, 2, 3, 1]).into_data().convert::<f32>().try_into_vec().unwrap_or_default();
+    let values: Vec<f32> = images
+        .permute([0, 2, 3, 1])
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .unwrap_or_default();
     debug_assert_eq!(values.len(), batch * channels * height * width);
     values
         .chunks(channels * height * width)
-        .map(|image| image.iter().map(|v| ((v + 1.0) * 127.5).clamp(0.0, 255.0) as u8).collect())
+        .map(|image| {
+            image
+                .iter()
+                .map(|v| ((v + 1.0) * 127.5).clamp(0.0, 255.0) as u8)
+                .collect()
+        })
         .collect()
 }
 
@@ -75,13 +86,21 @@ mod tests {
     use diffrep_schedule::{Spacing, respaced};
 
     fn options(eta: f64) -> SampleOptions {
-        SampleOptions { seed: 3, shape: [1, 4, 4], eta, variance: VarianceKind::FixedSmall }
+        SampleOptions {
+            seed: 3,
+            shape: [1, 4, 4],
+            eta,
+            variance: VarianceKind::FixedSmall,
+        }
     }
 
     /// A predictor that knows the answer: x_0 is 0.5 everywhere.
     fn oracle(schedule: &Schedule) -> impl Fn(Tensor<4>, &[usize]) -> Tensor<4> + '_ {
         |x, t| {
-            let (a, s) = (schedule.sqrt_alphas_cumprod[t[0]], schedule.sqrt_one_minus_alphas_cumprod[t[0]]);
+            let (a, s) = (
+                schedule.sqrt_alphas_cumprod[t[0]],
+                schedule.sqrt_one_minus_alphas_cumprod[t[0]],
+            );
             (x - 0.5 * a) / s
         }
     }
@@ -93,9 +112,19 @@ mod tests {
         let short = respaced(&full, &Spacing::parse("ddim20", 1000).unwrap()).unwrap();
         for eta in [0.0, 1.0] {
             let mut steps = Vec::new();
-            let x = ddim(&short, &options(eta), &[0, 1], &device, oracle(&full), |n, of| steps.push((n, of)));
+            let x = ddim(
+                &short,
+                &options(eta),
+                &[0, 1],
+                &device,
+                oracle(&full),
+                |n, of| steps.push((n, of)),
+            );
             let values: Vec<f32> = x.into_data().try_into_vec().unwrap();
-            assert!(values.iter().all(|v| (v - 0.5).abs() < 1e-3), "eta {eta}: {values:?}");
+            assert!(
+                values.iter().all(|v| (v - 0.5).abs() < 1e-3),
+                "eta {eta}: {values:?}"
+            );
             assert_eq!(steps.last(), Some(&(20, 20)));
         }
     }
@@ -106,7 +135,14 @@ mod tests {
         let full = Schedule::linear(1000);
         let short = respaced(&full, &Spacing::parse("10", 1000).unwrap()).unwrap();
         let run = |ids: &[u64]| {
-            let x = ddim(&short, &options(1.0), ids, &device, |x, _| x * 0.3, |_, _| {});
+            let x = ddim(
+                &short,
+                &options(1.0),
+                ids,
+                &device,
+                |x, _| x * 0.3,
+                |_, _| {},
+            );
             x.into_data().try_into_vec::<f32>().unwrap()
         };
         assert_eq!(run(&[4, 9])[16..], run(&[9])[..]);

@@ -7,7 +7,11 @@ use diffrep_rng::Key;
 /// # Shapes
 ///
 /// - result: `[keys.len(), channels, height, width]`
-pub fn noise_batch(keys: &[Key], [channels, height, width]: [usize; 3], device: &Device) -> Tensor<4> {
+pub fn noise_batch(
+    keys: &[Key],
+    [channels, height, width]: [usize; 3],
+    device: &Device,
+) -> Tensor<4> {
     let size = channels * height * width;
     let mut values = vec![0.0f32; keys.len() * size];
     for (key, row) in keys.iter().zip(values.chunks_mut(size)) {

@@ -100,8 +100,11 @@ impl Schedule {
     ///
     /// Panics for zero steps.
     pub fn cosine(steps: usize) -> Self {
-        let alpha_bar =
-            |u: f64| ((u + 0.008) / 1.008 * std::f64::consts::PI / 2.0).cos().powi(2);
+        let alpha_bar = |u: f64| {
+            ((u + 0.008) / 1.008 * std::f64::consts::PI / 2.0)
+                .cos()
+                .powi(2)
+        };
         let t = steps as f64;
         let betas = (0..steps)
             .map(|i| (1.0 - alpha_bar((i + 1) as f64 / t) / alpha_bar(i as f64 / t)).min(0.999))
@@ -146,14 +149,17 @@ impl Schedule {
                 product
             })
             .collect();
-        let alphas_cumprod_prev: Vec<f64> =
-            std::iter::once(1.0).chain(alphas_cumprod[..steps - 1].iter().copied()).collect();
-        let alphas_cumprod_next =
-            alphas_cumprod[1..].iter().copied().chain(std::iter::once(0.0)).collect();
+        let alphas_cumprod_prev: Vec<f64> = std::iter::once(1.0)
+            .chain(alphas_cumprod[..steps - 1].iter().copied())
+            .collect();
+        let alphas_cumprod_next = alphas_cumprod[1..]
+            .iter()
+            .copied()
+            .chain(std::iter::once(0.0))
+            .collect();
         let of = |f: &dyn Fn(usize) -> f64| (0..steps).map(f).collect::<Vec<f64>>();
-        let posterior_variance = of(&|t| {
-            betas[t] * (1.0 - alphas_cumprod_prev[t]) / (1.0 - alphas_cumprod[t])
-        });
+        let posterior_variance =
+            of(&|t| betas[t] * (1.0 - alphas_cumprod_prev[t]) / (1.0 - alphas_cumprod[t]));
         let posterior_log_variance_clipped =
             of(&|t| posterior_variance[if steps > 1 { t.max(1) } else { t }].ln());
         Ok(Self {
@@ -166,8 +172,7 @@ impl Schedule {
                 betas[t] * alphas_cumprod_prev[t].sqrt() / (1.0 - alphas_cumprod[t])
             }),
             posterior_mean_coef2: of(&|t| {
-                (1.0 - alphas_cumprod_prev[t]) * (1.0 - betas[t]).sqrt()
-                    / (1.0 - alphas_cumprod[t])
+                (1.0 - alphas_cumprod_prev[t]) * (1.0 - betas[t]).sqrt() / (1.0 - alphas_cumprod[t])
             }),
             posterior_log_variance_clipped,
             posterior_variance,

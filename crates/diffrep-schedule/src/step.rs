@@ -75,8 +75,10 @@ impl Prediction {
         let log_betas: Vec<f64> = schedule.betas.iter().map(|beta| beta.ln()).collect();
         let (eps, log_variance) = match variance {
             VarianceKind::LearnedRange => {
-                let [eps, v]: [Tensor<4>; 2] =
-                    output.chunk(2, 1).try_into().expect("an even number of channels");
+                let [eps, v]: [Tensor<4>; 2] = output
+                    .chunk(2, 1)
+                    .try_into()
+                    .expect("an even number of channels");
                 let share = (v + 1.0) * 0.5;
                 let high = rows(&log_betas, t, &x_t);
                 let low = rows(&schedule.posterior_log_variance_clipped, t, &x_t);
@@ -227,5 +229,9 @@ pub fn variational_bound(
     let bound = kl * mask.clone() + nll * (mask.neg() + 1.0);
     let [batch, channels, height, width] = bound.dims();
     let bits = 1.0 / std::f64::consts::LN_2;
-    bound.reshape([batch, channels * height * width]).mean_dim(1).reshape([batch]) * bits
+    bound
+        .reshape([batch, channels * height * width])
+        .mean_dim(1)
+        .reshape([batch])
+        * bits
 }

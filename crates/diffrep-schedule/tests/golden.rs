@@ -5,23 +5,35 @@ use diffrep_schedule::*;
 use safetensors::SafeTensors;
 
 fn file() -> Vec<u8> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/golden/diffusion.safetensors");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fixtures/golden/diffusion.safetensors"
+    );
     std::fs::read(path).unwrap()
 }
 
 fn f64s(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
     let bytes = file.tensor(name).unwrap().data();
-    bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+    bytes
+        .chunks_exact(8)
+        .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+        .collect()
 }
 
 fn i64s(file: &SafeTensors<'_>, name: &str) -> Vec<usize> {
     let bytes = file.tensor(name).unwrap().data();
-    bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as usize).collect()
+    bytes
+        .chunks_exact(8)
+        .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as usize)
+        .collect()
 }
 
 fn f32s(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
     let bytes = file.tensor(name).unwrap().data();
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect()
 }
 
 fn image(file: &SafeTensors<'_>, name: &str) -> Tensor<4> {
@@ -33,7 +45,10 @@ fn check_vector(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (t, (a, b)) in found.iter().zip(expected).enumerate() {
         let error = (a - b).abs() / b.abs().max(f64::MIN_POSITIVE);
-        assert!(a == b || error <= tolerance, "{what}[{t}]: {a} instead of {b} ({error:e})");
+        assert!(
+            a == b || error <= tolerance,
+            "{what}[{t}]: {a} instead of {b} ({error:e})"
+        );
     }
 }
 
@@ -41,8 +56,14 @@ fn check_vector(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
 fn check_tensor(found: Vec<f32>, expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let error = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(error <= tolerance * scale, "{what}: error {error:e} at scale {scale}");
+    let error = found
+        .iter()
+        .zip(expected)
+        .fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(
+        error <= tolerance * scale,
+        "{what}: error {error:e} at scale {scale}"
+    );
 }
 
 fn values(tensor: Tensor<4>) -> Vec<f32> {
@@ -62,9 +83,15 @@ fn coefficients() {
             ("betas", &schedule.betas),
             ("alphas_cumprod", &schedule.alphas_cumprod),
             ("sqrt_alphas_cumprod", &schedule.sqrt_alphas_cumprod),
-            ("sqrt_one_minus_alphas_cumprod", &schedule.sqrt_one_minus_alphas_cumprod),
+            (
+                "sqrt_one_minus_alphas_cumprod",
+                &schedule.sqrt_one_minus_alphas_cumprod,
+            ),
             ("posterior_variance", &schedule.posterior_variance),
-            ("posterior_log_variance_clipped", &schedule.posterior_log_variance_clipped),
+            (
+                "posterior_log_variance_clipped",
+                &schedule.posterior_log_variance_clipped,
+            ),
             ("posterior_mean_coef1", &schedule.posterior_mean_coef1),
             ("posterior_mean_coef2", &schedule.posterior_mean_coef2),
         ] {
@@ -120,16 +147,36 @@ fn noising_and_stepping_back() {
         let expect = |name: &str| f32s(&file, &format!("{prefix}.p.{name}"));
         check_tensor(values(p.x0.clone()), &expect("pred_xstart"), 1e-5, "x0");
         check_tensor(values(p.mean.clone()), &expect("mean"), 1e-5, "mean");
-        check_tensor(values(p.log_variance.clone()), &expect("log_variance"), 1e-6, "log variance");
-        check_tensor(values(p.log_variance.clone().exp()), &expect("variance"), 1e-5, "variance");
+        check_tensor(
+            values(p.log_variance.clone()),
+            &expect("log_variance"),
+            1e-6,
+            "log variance",
+        );
+        check_tensor(
+            values(p.log_variance.clone().exp()),
+            &expect("variance"),
+            1e-5,
+            "variance",
+        );
         if prefix == "full" {
             let noise = image(&file, "noise");
             let next = ddpm_step(&p, &t, noise.clone());
-            check_tensor(values(next), &f32s(&file, "full.p_sample"), 1e-5, "p_sample");
+            check_tensor(
+                values(next),
+                &f32s(&file, "full.p_sample"),
+                1e-5,
+                "p_sample",
+            );
             let next = ddim_step(schedule, &p, &t, 0.0, None);
             check_tensor(values(next), &f32s(&file, "full.ddim_eta0"), 1e-5, "ddim 0");
             let next = ddim_step(schedule, &p, &t, 0.5, Some(noise));
-            check_tensor(values(next), &f32s(&file, "full.ddim_eta0.5"), 1e-5, "ddim 0.5");
+            check_tensor(
+                values(next),
+                &f32s(&file, "full.ddim_eta0.5"),
+                1e-5,
+                "ddim 0.5",
+            );
         }
     }
 }
@@ -140,8 +187,19 @@ fn hybrid_loss() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let t = i64s(&file, "t");
     let schedule = Schedule::linear(1000);
-    let (x0, x_t, output) = (image(&file, "x0"), image(&file, "q_sample"), image(&file, "model_out"));
-    let p = Prediction::new(&schedule, x_t.clone(), &t, output, VarianceKind::LearnedRange, false);
+    let (x0, x_t, output) = (
+        image(&file, "x0"),
+        image(&file, "q_sample"),
+        image(&file, "model_out"),
+    );
+    let p = Prediction::new(
+        &schedule,
+        x_t.clone(),
+        &t,
+        output,
+        VarianceKind::LearnedRange,
+        false,
+    );
     let vb = variational_bound(&schedule, x0, x_t, &t, &p);
     // RESCALED_MSE multiplies the bound by T / 1000 = 1.
     let vb = vb.into_data().try_into_vec::<f32>().unwrap();

@@ -73,7 +73,10 @@ impl TapSet {
             .map(|block| {
                 BlockIndex::new(block)
                     .filter(|index| known.contains(index))
-                    .ok_or(TapError::OutOfRange { block, blocks: taps.len() })
+                    .ok_or(TapError::OutOfRange {
+                        block,
+                        blocks: taps.len(),
+                    })
             })
             .collect::<Result<BTreeSet<_>, _>>()?;
         let last = *blocks.last().ok_or(TapError::Empty)?;

@@ -25,7 +25,13 @@ pub struct AdamWConfig {
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: Some(1.0),
+        }
     }
 }
 
@@ -53,7 +59,11 @@ pub struct StepReport {
 impl AdamW {
     /// No step taken yet.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, step: 0, moments: BTreeMap::new() }
+        Self {
+            config,
+            step: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// Updates the parameters that have a gradient. If any gradient is not finite, the module and
@@ -66,7 +76,13 @@ impl AdamW {
     ) -> (M, StepReport) {
         let gradient_norm = global_norm(&module, &gradients);
         if !gradient_norm.is_finite() {
-            return (module, StepReport { gradient_norm, applied: false });
+            return (
+                module,
+                StepReport {
+                    gradient_norm,
+                    applied: false,
+                },
+            );
         }
         self.step += 1;
         let scale = match self.config.clip_norm {
@@ -81,7 +97,13 @@ impl AdamW {
             scale,
         };
         let module = module.map(&mut update);
-        (module, StepReport { gradient_norm, applied: true })
+        (
+            module,
+            StepReport {
+                gradient_norm,
+                applied: true,
+            },
+        )
     }
 }
 
@@ -124,7 +146,13 @@ impl ModuleMapper for Update<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
-        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.optimizer.config;
+        let AdamWConfig {
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            ..
+        } = self.optimizer.config;
         let step = self.optimizer.step as i32;
         let count = gradient.dims().iter().product::<usize>();
         let gradient = gradient.reshape([count]) * self.scale;
@@ -135,7 +163,9 @@ impl ModuleMapper for Update<'_> {
         };
         let mean = mean * beta1 + gradient.clone() * (1.0 - beta1);
         let square = square * beta2 + gradient.square() * (1.0 - beta2);
-        self.optimizer.moments.insert(path, [mean.clone(), square.clone()]);
+        self.optimizer
+            .moments
+            .insert(path, [mean.clone(), square.clone()]);
         let unbiased = mean / (1.0 - beta1.powi(step));
         let root = (square / (1.0 - beta2.powi(step))).sqrt() + eps;
         let rate = self.learning_rate;

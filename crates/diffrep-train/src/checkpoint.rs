@@ -38,7 +38,8 @@ impl Checkpoint {
     /// Adds tensors under `prefix.`.
     pub fn put(&mut self, prefix: &str, values: &BTreeMap<String, Tensor<1>>) {
         for (name, value) in values {
-            self.tensors.insert(format!("{prefix}.{name}"), value.clone());
+            self.tensors
+                .insert(format!("{prefix}.{name}"), value.clone());
         }
     }
 
@@ -60,14 +61,30 @@ impl Checkpoint {
         let bytes: Vec<(String, Vec<u8>)> = self
             .tensors
             .iter()
-            .map(|(name, value)| (name.clone(), value.clone().into_data().convert::<f32>().as_bytes().to_vec()))
+            .map(|(name, value)| {
+                (
+                    name.clone(),
+                    value
+                        .clone()
+                        .into_data()
+                        .convert::<f32>()
+                        .as_bytes()
+                        .to_vec(),
+                )
+            })
             .collect();
-        let malformed = |reason: String| TrainError::Malformed { path: path.into(), reason };
+        let malformed = |reason: String| TrainError::Malformed {
+            path: path.into(),
+            reason,
+        };
         let views = bytes
             .iter()
             .map(|(name, bytes)| {
                 let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-                Ok((name.as_str(), view.map_err(|error| malformed(error.to_string()))?))
+                Ok((
+                    name.as_str(),
+                    view.map_err(|error| malformed(error.to_string()))?,
+                ))
             })
             .collect::<Result<Vec<_>, TrainError>>()?;
         let state = HashMap::from([(STATE.to_string(), self.state.clone())]);
@@ -83,16 +100,21 @@ impl Checkpoint {
     ///
     /// When it cannot be read or is not such a file.
     pub fn read(path: &Path, device: &Device) -> Result<Self, TrainError> {
-        let malformed = |reason: String| TrainError::Malformed { path: path.into(), reason };
+        let malformed = |reason: String| TrainError::Malformed {
+            path: path.into(),
+            reason,
+        };
         let bytes = diffrep_artifact::read_bytes(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
         let state = header
             .metadata()
             .as_ref()
             .and_then(|metadata| metadata.get(STATE))
             .ok_or_else(|| malformed(format!("its header has no `{STATE}`")))?
             .clone();
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let file =
+            SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
         let tensors = file
             .iter()
             .map(|(name, view)| {
@@ -105,7 +127,10 @@ impl Checkpoint {
                     .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                     .collect();
                 let count = values.len();
-                Ok((name.to_string(), Tensor::from_data(TensorData::new(values, [count]), device)))
+                Ok((
+                    name.to_string(),
+                    Tensor::from_data(TensorData::new(values, [count]), device),
+                ))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { tensors, state })

@@ -48,10 +48,7 @@ pub fn parameters<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
 /// # Panics
 ///
 /// When a value has another number of elements than its parameter.
-pub fn with_parameters<M: Module>(
-    module: M,
-    value: impl FnMut(&str) -> Option<Tensor<1>>,
-) -> M {
+pub fn with_parameters<M: Module>(module: M, value: impl FnMut(&str) -> Option<Tensor<1>>) -> M {
     struct Replace<F>(Path, F);
     impl<F: FnMut(&str) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
         fn enter_module(&mut self, name: &str, _: &str) {
@@ -93,7 +90,10 @@ pub struct Ema {
 impl Ema {
     /// Starts at the module's parameters.
     pub fn new<M: Module>(module: &M, decay: f64) -> Self {
-        Self { decay, values: parameters(module) }
+        Self {
+            decay,
+            values: parameters(module),
+        }
     }
 
     /// Takes one step towards the module's parameters. Early on the decay is lower,

@@ -37,11 +37,19 @@ impl LearningRate {
             Self::Cosine { rate, warmup, .. } if step < warmup => {
                 rate * (step + 1) as f64 / warmup as f64
             }
-            Self::Cosine { rate, warmup, steps } => {
+            Self::Cosine {
+                rate,
+                warmup,
+                steps,
+            } => {
                 let share = (step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64;
                 rate * 0.5 * (1.0 + (std::f64::consts::PI * share.min(1.0)).cos())
             }
-            Self::Step { rate, factor, every } => rate * factor.powi((step / every.max(1)) as i32),
+            Self::Step {
+                rate,
+                factor,
+                every,
+            } => rate * factor.powi((step / every.max(1)) as i32),
         }
     }
 }
@@ -52,12 +60,20 @@ mod tests {
 
     #[test]
     fn rates_follow_their_formulas() {
-        let cosine = LearningRate::Cosine { rate: 1.0, warmup: 10, steps: 110 };
+        let cosine = LearningRate::Cosine {
+            rate: 1.0,
+            warmup: 10,
+            steps: 110,
+        };
         assert!((cosine.at(0) - 0.1).abs() < 1e-12);
         assert!((cosine.at(10) - 1.0).abs() < 1e-12);
         assert!((cosine.at(60) - 0.5).abs() < 1e-12);
         assert!(cosine.at(110).abs() < 1e-12 && cosine.at(500).abs() < 1e-12);
-        let step = LearningRate::Step { rate: 1.0, factor: 0.1, every: 8 };
+        let step = LearningRate::Step {
+            rate: 1.0,
+            factor: 0.1,
+            every: 8,
+        };
         assert_eq!([step.at(7), step.at(8)], [1.0, 0.1]);
     }
 }

@@ -21,7 +21,12 @@ pub struct AttentionBlock {
 }
 
 impl AttentionBlock {
-    pub(crate) fn new(channels: usize, heads: usize, order: AttentionOrder, device: &Device) -> Self {
+    pub(crate) fn new(
+        channels: usize,
+        heads: usize,
+        order: AttentionOrder,
+        device: &Device,
+    ) -> Self {
         Self {
             norm: GroupNorm::new(channels, device),
             qkv: Conv1d::new(channels, 3 * channels, device),
@@ -35,9 +40,14 @@ impl AttentionBlock {
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let normal = self.norm.forward(x.clone(), Activation::Identity);
-        let qkv = self.qkv.forward_map(normal).reshape([batch, 3 * channels, height * width]);
+        let qkv = self
+            .qkv
+            .forward_map(normal)
+            .reshape([batch, 3 * channels, height * width]);
         let mixed = attend(qkv, self.heads, self.order);
-        x + self.proj_out.forward_map(mixed.reshape([batch, channels, height, width]))
+        x + self
+            .proj_out
+            .forward_map(mixed.reshape([batch, channels, height, width]))
     }
 }
 
@@ -49,9 +59,10 @@ fn attend(qkv: Tensor<3>, heads: usize, order: AttentionOrder) -> Tensor<3> {
     let size = triple / 3 / heads;
     let part = |i: usize| -> Tensor<3> {
         match order {
-            AttentionOrder::Legacy => {
-                qkv.clone().reshape([batch * heads, 3 * size, tokens]).narrow(1, i * size, size)
-            }
+            AttentionOrder::Legacy => qkv
+                .clone()
+                .reshape([batch * heads, 3 * size, tokens])
+                .narrow(1, i * size, size),
             AttentionOrder::New => qkv
                 .clone()
                 .narrow(1, i * heads * size, heads * size)
@@ -61,7 +72,9 @@ fn attend(qkv: Tensor<3>, heads: usize, order: AttentionOrder) -> Tensor<3> {
     let scale = 1.0 / (size as f64).sqrt().sqrt();
     let (query, key, value) = (part(0) * scale, part(1) * scale, part(2));
     let weights = softmax(query.transpose().matmul(key), 2);
-    value.matmul(weights.transpose()).reshape([batch, heads * size, tokens])
+    value
+        .matmul(weights.transpose())
+        .reshape([batch, heads * size, tokens])
 }
 
 /// `AttentionPool2d` of the reference: the mean joins the pixels as token 0 and its output is read.
@@ -102,7 +115,11 @@ impl AttentionPool {
         let pixels = x.reshape([batch, channels, height * width]);
         let tokens = Tensor::cat(vec![pixels.clone().mean_dim(2), pixels], 2);
         let tokens = tokens + self.positional_embedding.val().unsqueeze();
-        let mixed = attend(self.qkv_proj.forward(tokens), self.heads, AttentionOrder::New);
+        let mixed = attend(
+            self.qkv_proj.forward(tokens),
+            self.heads,
+            AttentionOrder::New,
+        );
         let projected = self.c_proj.forward(mixed);
         let [batch, outputs, _] = projected.dims();
         projected.narrow(2, 0, 1).reshape([batch, outputs])

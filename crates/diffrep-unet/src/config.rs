@@ -174,7 +174,10 @@ pub struct Blocks {
 impl Blocks {
     /// All blocks in the order of computation.
     pub fn iter(&self) -> impl Iterator<Item = &BlockSpec> {
-        self.input.iter().chain(std::iter::once(&self.middle)).chain(&self.output)
+        self.input
+            .iter()
+            .chain(std::iter::once(&self.middle))
+            .chain(&self.output)
     }
 }
 
@@ -220,7 +223,10 @@ impl UNetConfig {
 
     /// Channels at each level.
     pub fn level_channels(&self) -> Vec<usize> {
-        self.channel_mult.iter().map(|mult| (mult * self.model_channels as f64) as usize).collect()
+        self.channel_mult
+            .iter()
+            .map(|mult| (mult * self.model_channels as f64) as usize)
+            .collect()
     }
 
     /// The network's blocks, checked.
@@ -285,17 +291,34 @@ impl UNetConfig {
         let mut block = |name: String, skip_channels, layers, channels, size| {
             count += 1;
             BlockSpec {
-                tap: TapInfo { block: BlockIndex::at(count - 1), name, channels, height: size, width: size },
+                tap: TapInfo {
+                    block: BlockIndex::at(count - 1),
+                    name,
+                    channels,
+                    height: size,
+                    width: size,
+                },
                 skip_channels,
                 layers,
             }
         };
         let (mut channels, mut size, mut factor) = (levels[0], self.image_size, 1);
-        let first = LayerSpec::Conv { channels: [self.in_channels, channels] };
-        let mut input = vec![block("input_blocks.0".into(), 0, vec![first], channels, size)];
+        let first = LayerSpec::Conv {
+            channels: [self.in_channels, channels],
+        };
+        let mut input = vec![block(
+            "input_blocks.0".into(),
+            0,
+            vec![first],
+            channels,
+            size,
+        )];
         for (level, &width) in levels.iter().enumerate() {
             for _ in 0..self.num_res_blocks {
-                let mut layers = vec![LayerSpec::Res { channels: [channels, width], resample: None }];
+                let mut layers = vec![LayerSpec::Res {
+                    channels: [channels, width],
+                    resample: None,
+                }];
                 channels = width;
                 if self.attention_resolutions.contains(&factor) {
                     layers.push(LayerSpec::Attention { channels });
@@ -306,10 +329,19 @@ impl UNetConfig {
             if level + 1 < levels.len() {
                 (size, factor) = (size / 2, factor * 2);
                 let name = format!("input_blocks.{}", input.len());
-                input.push(block(name, 0, vec![self.change(channels, Direction::Down)], channels, size));
+                input.push(block(
+                    name,
+                    0,
+                    vec![self.change(channels, Direction::Down)],
+                    channels,
+                    size,
+                ));
             }
         }
-        let res = LayerSpec::Res { channels: [channels; 2], resample: None };
+        let res = LayerSpec::Res {
+            channels: [channels; 2],
+            resample: None,
+        };
         let layers = vec![res, LayerSpec::Attention { channels }, res];
         let middle = block("middle_block".into(), 0, layers, channels, size);
         let mut output = Vec::new();
@@ -317,9 +349,13 @@ impl UNetConfig {
             let mut skips: Vec<usize> = input.iter().map(|block| block.tap.channels).collect();
             for (level, &width) in levels.iter().enumerate().rev() {
                 for i in 0..=self.num_res_blocks {
-                    let skip = skips.pop().expect("one skip connection for each decoder block");
-                    let mut layers =
-                        vec![LayerSpec::Res { channels: [channels + skip, width], resample: None }];
+                    let skip = skips
+                        .pop()
+                        .expect("one skip connection for each decoder block");
+                    let mut layers = vec![LayerSpec::Res {
+                        channels: [channels + skip, width],
+                        resample: None,
+                    }];
                     channels = width;
                     if self.attention_resolutions.contains(&factor) {
                         layers.push(LayerSpec::Attention { channels });
@@ -333,13 +369,24 @@ impl UNetConfig {
                 }
             }
         }
-        Blocks { input, middle, output, head_channels: channels }
+        Blocks {
+            input,
+            middle,
+            output,
+            head_channels: channels,
+        }
     }
 
     fn change(&self, channels: usize, direction: Direction) -> LayerSpec {
         match self.resample {
-            Resample::Residual => LayerSpec::Res { channels: [channels; 2], resample: Some(direction) },
-            _ => LayerSpec::Resample { channels, direction },
+            Resample::Residual => LayerSpec::Res {
+                channels: [channels; 2],
+                resample: Some(direction),
+            },
+            _ => LayerSpec::Resample {
+                channels,
+                direction,
+            },
         }
     }
 }

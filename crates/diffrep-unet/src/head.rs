@@ -1,5 +1,8 @@
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::{relu, silu}};
+use burn::tensor::{
+    Device, Tensor,
+    activation::{relu, silu},
+};
 use diffrep_ops::Activation;
 
 use crate::attention::AttentionPool;
@@ -100,16 +103,15 @@ impl Head {
     /// `[batch, out, 1, 1]`.
     pub(crate) fn forward(&self, last: Tensor<4>, means: Option<Tensor<2>>) -> Tensor<4> {
         match self {
-            Self::Map(head) => {
-                head.conv.forward(head.norm.forward(last, Activation::Silu))
-            }
+            Self::Map(head) => head.conv.forward(head.norm.forward(last, Activation::Silu)),
             Self::Adaptive(head) => {
                 let map = head.norm.forward(last, Activation::Silu);
                 head.conv.forward(map.mean_dim(3).mean_dim(2))
             }
-            Self::Attention(head) => {
-                head.pool.forward(head.norm.forward(last, Activation::Silu)).unsqueeze_dims(&[2, 3])
-            }
+            Self::Attention(head) => head
+                .pool
+                .forward(head.norm.forward(last, Activation::Silu))
+                .unsqueeze_dims(&[2, 3]),
             Self::Spatial(head) => {
                 let hidden = head.hidden.forward(means.expect("means of all blocks"));
                 let hidden = match &head.norm {

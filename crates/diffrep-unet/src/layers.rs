@@ -13,7 +13,11 @@ const EPS: f64 = 1e-5;
 /// PyTorch's default initialisation: uniform within 1/sqrt(fan_in).
 fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
     let bound = 1.0 / (fan_in as f64).sqrt();
-    Param::from_tensor(Tensor::random(shape, Distribution::Uniform(-bound, bound), device))
+    Param::from_tensor(Tensor::random(
+        shape,
+        Distribution::Uniform(-bound, bound),
+        device,
+    ))
 }
 
 /// A fully connected layer.
@@ -96,7 +100,11 @@ impl Conv1d {
     /// `[batch, in, height, width]` to `[batch, out, height, width]`.
     pub(crate) fn forward_map(&self, x: Tensor<4>) -> Tensor<4> {
         let [outputs, inputs, _] = self.weight.dims();
-        conv2d_same(x, self.weight.val().reshape([outputs, inputs, 1, 1]), self.bias.val())
+        conv2d_same(
+            x,
+            self.weight.val().reshape([outputs, inputs, 1, 1]),
+            self.bias.val(),
+        )
     }
 }
 
@@ -138,7 +146,10 @@ impl GroupNorm {
         let gain = scale + 1.0;
         let shift = self.bias.val().unsqueeze() * gain.clone() + shift;
         let scale = self.weight.val().unsqueeze() * gain;
-        let (scale, shift) = (scale.expand([batch, channels]), shift.expand([batch, channels]));
+        let (scale, shift) = (
+            scale.expand([batch, channels]),
+            shift.expand([batch, channels]),
+        );
         diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
     }
 }

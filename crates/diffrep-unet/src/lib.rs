@@ -22,7 +22,5 @@ pub use names::{NamedParameter, named_parameters, state_dict, with_state_dict};
 pub use random::random_network;
 pub use reference::ReferenceArgs;
 pub use res_block::{ResBlock, ResampleLayer};
-pub use shapes::{
-    ParameterShape, Place, parameter_count, parameter_count_up_to, parameter_shapes,
-};
+pub use shapes::{ParameterShape, Place, parameter_count, parameter_count_up_to, parameter_shapes};
 pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated, timestep_embedding};

@@ -39,7 +39,9 @@ fn key(path: &[String], config: &UNetConfig) -> String {
     }
     // A strided convolution is called `op` going down.
     if key[0] == "input_blocks" && key.contains(&"conv") {
-        key.iter_mut().filter(|part| **part == "conv").for_each(|part| *part = "op");
+        key.iter_mut()
+            .filter(|part| **part == "conv")
+            .for_each(|part| *part = "op");
     }
     key.join(".")
 }
@@ -85,8 +87,12 @@ impl ModuleVisitor for Names<'_> {
 
 /// Every parameter of a network, in module order.
 pub fn named_parameters(network: &UNet) -> Vec<NamedParameter> {
-    let mut names =
-        Names { path: Vec::new(), config: network.config(), found: Vec::new(), data: None };
+    let mut names = Names {
+        path: Vec::new(),
+        config: network.config(),
+        found: Vec::new(),
+        data: None,
+    };
     network.visit(&mut names);
     names.found
 }
@@ -101,7 +107,12 @@ pub fn state_dict(network: &UNet) -> Vec<(String, TensorData)> {
     };
     network.visit(&mut names);
     let data = names.data.unwrap_or_default();
-    names.found.into_iter().map(|parameter| parameter.key).zip(data).collect()
+    names
+        .found
+        .into_iter()
+        .map(|parameter| parameter.key)
+        .zip(data)
+        .collect()
 }
 
 struct Load<'a, F> {
@@ -138,5 +149,9 @@ impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<'_, F> {
 /// When data has another shape than its parameter.
 pub fn with_state_dict(network: UNet, values: impl FnMut(&str) -> Option<TensorData>) -> UNet {
     let config = network.config().clone();
-    network.map(&mut Load { path: Vec::new(), config: &config, values })
+    network.map(&mut Load {
+        path: Vec::new(),
+        config: &config,
+        values,
+    })
 }

@@ -23,10 +23,15 @@ pub fn random_network(
 ) -> Result<UNet, ConfigError> {
     let network = config.init(device)?;
     let parameters = named_parameters(&network);
-    let shapes: HashMap<&str, &[usize]> =
-        parameters.iter().map(|p| (p.key.as_str(), p.shape.as_slice())).collect();
-    let places: HashMap<&str, u64> =
-        parameters.iter().zip(0..).map(|(p, i)| (p.key.as_str(), i)).collect();
+    let shapes: HashMap<&str, &[usize]> = parameters
+        .iter()
+        .map(|p| (p.key.as_str(), p.shape.as_slice()))
+        .collect();
+    let places: HashMap<&str, u64> = parameters
+        .iter()
+        .zip(0..)
+        .map(|(p, i)| (p.key.as_str(), i))
+        .collect();
     Ok(with_state_dict(network, |key| {
         let shape = shapes[key];
         let count = shape.iter().product();
@@ -48,7 +53,9 @@ pub fn random_network(
                 let fan_in: usize = weight[1..].iter().product();
                 let bound = 1.0 / (fan_in as f64).sqrt();
                 let mut generator = draw.generator();
-                (0..count).map(|_| ((2.0 * generator.uniform() - 1.0) * bound) as f32).collect()
+                (0..count)
+                    .map(|_| ((2.0 * generator.uniform() - 1.0) * bound) as f32)
+                    .collect()
             }
         };
         Some(TensorData::new(values, shape.to_vec()))

@@ -58,9 +58,12 @@ impl ResBlock {
         let hidden = self.in_conv.forward(hidden);
         let modulation = self.emb.forward(embedding);
         let hidden = if self.scale_shift {
-            let [scale, shift]: [Tensor<2>; 2] =
-                modulation.chunk(2, 1).try_into().expect("an even number of channels");
-            self.out_norm.forward_modulated(hidden, scale, shift, Activation::Silu)
+            let [scale, shift]: [Tensor<2>; 2] = modulation
+                .chunk(2, 1)
+                .try_into()
+                .expect("an even number of channels");
+            self.out_norm
+                .forward_modulated(hidden, scale, shift, Activation::Silu)
         } else {
             let [batch, channels] = modulation.dims();
             let shifted = hidden + modulation.reshape([batch, channels, 1, 1]);
@@ -102,7 +105,12 @@ pub struct ResampleLayer {
 }
 
 impl ResampleLayer {
-    pub(crate) fn new(channels: usize, direction: Direction, convolve: bool, device: &Device) -> Self {
+    pub(crate) fn new(
+        channels: usize,
+        direction: Direction,
+        convolve: bool,
+        device: &Device,
+    ) -> Self {
         Self {
             conv: convolve.then(|| Conv2d::new([channels, channels], 3, device)),
             direction,

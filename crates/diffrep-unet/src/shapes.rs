@@ -3,7 +3,9 @@
 
 use diffrep_taps::BlockIndex;
 
-use crate::config::{ClassifierPool, ConfigError, Direction, Kind, LayerSpec, Resample, UNetConfig};
+use crate::config::{
+    ClassifierPool, ConfigError, Direction, Kind, LayerSpec, Resample, UNetConfig,
+};
 use crate::head::HIDDEN;
 
 /// In which part of a network a parameter lies.
@@ -37,7 +39,10 @@ pub struct ParameterShape {
 pub fn parameter_shapes(config: &UNetConfig) -> Result<Vec<ParameterShape>, ConfigError> {
     let blocks = config.blocks()?;
     let (base, embedding) = (config.model_channels, config.embedding_channels());
-    let mut list = List { found: Vec::new(), place: Place::Embedding };
+    let mut list = List {
+        found: Vec::new(),
+        place: Place::Embedding,
+    };
     list.weight_and_bias("time_embed.0", &[embedding, base]);
     list.weight_and_bias("time_embed.2", &[embedding, embedding]);
     if let Some(classes) = config.num_classes {
@@ -63,7 +68,10 @@ pub fn parameter_shapes(config: &UNetConfig) -> Result<Vec<ParameterShape>, Conf
         Kind::Encoder(ClassifierPool::Attention) => {
             let side = blocks.middle.tap.height;
             list.weight_and_bias("out.0", &[channels]);
-            list.add("out.2.positional_embedding".into(), vec![channels, side * side + 1]);
+            list.add(
+                "out.2.positional_embedding".into(),
+                vec![channels, side * side + 1],
+            );
             list.weight_and_bias("out.2.qkv_proj", &[3 * channels, channels, 1]);
             list.weight_and_bias("out.2.c_proj", &[outputs, channels, 1]);
         }
@@ -87,7 +95,10 @@ pub fn parameter_shapes(config: &UNetConfig) -> Result<Vec<ParameterShape>, Conf
 ///
 /// When the configuration does not fit together.
 pub fn parameter_count(config: &UNetConfig) -> Result<usize, ConfigError> {
-    Ok(parameter_shapes(config)?.iter().map(ParameterShape::count).sum())
+    Ok(parameter_shapes(config)?
+        .iter()
+        .map(ParameterShape::count)
+        .sum())
 }
 
 /// How many parameters it takes to compute block `last`: the embeddings and all blocks up to it.
@@ -119,7 +130,11 @@ struct List {
 
 impl List {
     fn add(&mut self, key: String, shape: Vec<usize>) {
-        self.found.push(ParameterShape { key, shape, place: self.place });
+        self.found.push(ParameterShape {
+            key,
+            shape,
+            place: self.place,
+        });
     }
 
     /// A weight and a bias of as many elements as the weight's first axis.
@@ -130,11 +145,20 @@ impl List {
 
     fn layer(&mut self, name: &str, layer: &LayerSpec, config: &UNetConfig) {
         match *layer {
-            LayerSpec::Conv { channels: [inputs, outputs] } => {
+            LayerSpec::Conv {
+                channels: [inputs, outputs],
+            } => {
                 self.weight_and_bias(name, &[outputs, inputs, 3, 3]);
             }
-            LayerSpec::Res { channels: [inputs, outputs], .. } => {
-                let modulation = if config.use_scale_shift_norm { 2 * outputs } else { outputs };
+            LayerSpec::Res {
+                channels: [inputs, outputs],
+                ..
+            } => {
+                let modulation = if config.use_scale_shift_norm {
+                    2 * outputs
+                } else {
+                    outputs
+                };
                 self.weight_and_bias(&format!("{name}.in_layers.0"), &[inputs]);
                 self.weight_and_bias(&format!("{name}.in_layers.2"), &[outputs, inputs, 3, 3]);
                 let embedding = config.embedding_channels();
@@ -142,7 +166,10 @@ impl List {
                 self.weight_and_bias(&format!("{name}.out_layers.0"), &[outputs]);
                 self.weight_and_bias(&format!("{name}.out_layers.3"), &[outputs, outputs, 3, 3]);
                 if inputs != outputs {
-                    self.weight_and_bias(&format!("{name}.skip_connection"), &[outputs, inputs, 1, 1]);
+                    self.weight_and_bias(
+                        &format!("{name}.skip_connection"),
+                        &[outputs, inputs, 1, 1],
+                    );
                 }
             }
             LayerSpec::Attention { channels } => {
@@ -150,8 +177,15 @@ impl List {
                 self.weight_and_bias(&format!("{name}.qkv"), &[3 * channels, channels, 1]);
                 self.weight_and_bias(&format!("{name}.proj_out"), &[channels, channels, 1]);
             }
-            LayerSpec::Resample { channels, direction } => {
-                let conv = if direction == Direction::Down { "op" } else { "conv" };
+            LayerSpec::Resample {
+                channels,
+                direction,
+            } => {
+                let conv = if direction == Direction::Down {
+                    "op"
+                } else {
+                    "conv"
+                };
                 if config.resample == Resample::Convolution {
                     self.weight_and_bias(&format!("{name}.{conv}"), &[channels, channels, 3, 3]);
                 }
@@ -170,7 +204,10 @@ mod tests {
     /// Real networks of every kind have exactly these parameters, in this order.
     #[test]
     fn shapes_are_those_of_real_networks() {
-        let base = UNetConfig { image_size: 8, ..UNetConfig::mini() };
+        let base = UNetConfig {
+            image_size: 8,
+            ..UNetConfig::mini()
+        };
         let kinds = [
             Kind::UNet,
             Kind::Encoder(ClassifierPool::Adaptive),
@@ -178,9 +215,18 @@ mod tests {
             Kind::Encoder(ClassifierPool::Spatial),
             Kind::Encoder(ClassifierPool::SpatialV2),
         ];
-        let mut configs: Vec<_> = kinds.map(|kind| UNetConfig { kind, ..base.clone() }).into();
+        let mut configs: Vec<_> = kinds
+            .map(|kind| UNetConfig {
+                kind,
+                ..base.clone()
+            })
+            .into();
         for resample in [Resample::Convolution, Resample::Plain] {
-            configs.push(UNetConfig { resample, num_classes: Some(7), ..base.clone() });
+            configs.push(UNetConfig {
+                resample,
+                num_classes: Some(7),
+                ..base.clone()
+            });
         }
         configs.push(UNetConfig {
             use_scale_shift_norm: false,
@@ -192,15 +238,24 @@ mod tests {
         });
         for config in configs {
             let network = config.init(&Device::flex()).unwrap();
-            let real: Vec<_> =
-                named_parameters(&network).into_iter().map(|p| (p.key, p.shape)).collect();
+            let real: Vec<_> = named_parameters(&network)
+                .into_iter()
+                .map(|p| (p.key, p.shape))
+                .collect();
             let expected = parameter_shapes(&config).unwrap();
-            let told: Vec<_> = expected.iter().map(|p| (p.key.clone(), p.shape.clone())).collect();
+            let told: Vec<_> = expected
+                .iter()
+                .map(|p| (p.key.clone(), p.shape.clone()))
+                .collect();
             assert_eq!(real, told, "{config:?}");
             let blocks = config.blocks().unwrap();
             for block in blocks.iter().map(|block| block.tap.block) {
                 let up_to = parameter_count_up_to(&config, block).unwrap();
-                assert_eq!(up_to, network.parameters_up_to(block), "{config:?}, block {block}");
+                assert_eq!(
+                    up_to,
+                    network.parameters_up_to(block),
+                    "{config:?}, block {block}"
+                );
             }
         }
     }
@@ -211,7 +266,12 @@ mod tests {
         let config = UNetConfig::adm_256_uncond();
         assert_eq!(parameter_count(&config).unwrap(), 552_814_086);
         assert_eq!(parameter_shapes(&config).unwrap().len(), 566);
-        let taps: Vec<_> = config.blocks().unwrap().iter().map(|block| block.tap.clone()).collect();
+        let taps: Vec<_> = config
+            .blocks()
+            .unwrap()
+            .iter()
+            .map(|block| block.tap.clone())
+            .collect();
         assert_eq!(taps.len(), 37);
         for (number, channels, side, up_to) in [
             (19, 1024, 8, 210_904_064),
@@ -220,7 +280,10 @@ mod tests {
             (37, 256, 256, 552_799_744),
         ] {
             let tap = &taps[number - 1];
-            assert_eq!((tap.channels, tap.height, tap.width), (channels, side, side));
+            assert_eq!(
+                (tap.channels, tap.height, tap.width),
+                (channels, side, side)
+            );
             assert_eq!(tap.block.get(), number);
             assert_eq!(parameter_count_up_to(&config, tap.block).unwrap(), up_to);
         }

@@ -2,8 +2,8 @@
 //! `EncoderUNetModel`; classifier heads for latent features: section 3 of the paper.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, module::interpolate};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, module::interpolate};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 
 use crate::attention::AttentionBlock;
@@ -14,7 +14,10 @@ use crate::res_block::{ResBlock, ResampleLayer, activate};
 
 /// One layer of a block.
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant, reason = "a network has a few dozen of these")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a network has a few dozen of these"
+)]
 pub enum Layer {
     /// The first convolution.
     Conv(Conv2d),
@@ -88,7 +91,11 @@ impl UNetConfig {
         let blocks = self.blocks()?;
         let embedding = self.embedding_channels();
         let build = |spec: &BlockSpec| Block {
-            layers: spec.layers.iter().map(|layer| self.layer(layer, device)).collect(),
+            layers: spec
+                .layers
+                .iter()
+                .map(|layer| self.layer(layer, device))
+                .collect(),
         };
         let means = blocks.iter().map(|block| block.tap.channels).sum();
         let side = blocks.middle.tap.height;
@@ -99,7 +106,11 @@ impl UNetConfig {
             },
             label_emb: self.num_classes.map(|classes| {
                 let shape = [classes, embedding];
-                Param::from_tensor(Tensor::random(shape, Distribution::Normal(0.0, 1.0), device))
+                Param::from_tensor(Tensor::random(
+                    shape,
+                    Distribution::Normal(0.0, 1.0),
+                    device,
+                ))
             }),
             input_blocks: blocks.input.iter().map(build).collect(),
             middle_block: build(&blocks.middle),
@@ -122,9 +133,17 @@ impl UNetConfig {
             )),
             LayerSpec::Attention { channels } => {
                 let heads = self.heads.count(channels);
-                Layer::Attention(AttentionBlock::new(channels, heads, self.attention_order, device))
+                Layer::Attention(AttentionBlock::new(
+                    channels,
+                    heads,
+                    self.attention_order,
+                    device,
+                ))
             }
-            LayerSpec::Resample { channels, direction } => {
+            LayerSpec::Resample {
+                channels,
+                direction,
+            } => {
                 let convolve = self.resample == Resample::Convolution;
                 Layer::Resample(ResampleLayer::new(channels, direction, convolve, device))
             }
@@ -157,8 +176,14 @@ impl UNet {
     /// - result: `[batch, out_channels, image_size, image_size]`; logits `[batch, out_channels, 1, 1]`
     ///   for an encoder classifier
     pub fn forward(&self, image: Tensor<4>, condition: &Condition) -> Tensor<4> {
-        let visit = Visit { wanted: None, to_the_end: true, feedback: None };
-        self.traverse(image, condition, &visit).output.expect("a traversal to the end has an output")
+        let visit = Visit {
+            wanted: None,
+            to_the_end: true,
+            feedback: None,
+        };
+        self.traverse(image, condition, &visit)
+            .output
+            .expect("a traversal to the end has an output")
     }
 
     /// The whole network with the outputs of the `wanted` blocks.
@@ -168,36 +193,68 @@ impl UNet {
         condition: &Condition,
         wanted: &TapSet,
     ) -> (Taps, Tensor<4>) {
-        let visit = Visit { wanted: Some(wanted), to_the_end: true, feedback: None };
+        let visit = Visit {
+            wanted: Some(wanted),
+            to_the_end: true,
+            feedback: None,
+        };
         let visited = self.traverse(image, condition, &visit);
-        (visited.taps, visited.output.expect("a traversal to the end has an output"))
+        (
+            visited.taps,
+            visited
+                .output
+                .expect("a traversal to the end has an output"),
+        )
     }
 
     /// How many parameters the blocks up to and including `last` hold, with the timestep's MLP and
     /// the class embedding.
     pub fn parameters_up_to(&self, last: BlockIndex) -> usize {
-        let blocks = self.blocks().take(last.get()).map(|block| block.num_params());
-        let label = self.label_emb.as_ref().map_or(0, |table| table.dims().iter().product());
+        let blocks = self
+            .blocks()
+            .take(last.get())
+            .map(|block| block.num_params());
+        let label = self
+            .label_emb
+            .as_ref()
+            .map_or(0, |table| table.dims().iter().product());
         self.time_embed.num_params() + label + blocks.sum::<usize>()
     }
 
     fn blocks(&self) -> impl Iterator<Item = &Block> {
-        self.input_blocks.iter().chain(std::iter::once(&self.middle_block)).chain(&self.output_blocks)
+        self.input_blocks
+            .iter()
+            .chain(std::iter::once(&self.middle_block))
+            .chain(&self.output_blocks)
     }
 
     /// The embedding of timestep and class after SiLU, `[batch, 4 * model_channels]`, or one row
     /// where all images share both.
     fn embed(&self, condition: &Condition, batch: usize) -> Tensor<2> {
-        let t = condition.t.as_ref().expect("a diffusion U-Net needs a timestep");
-        assert!([1, batch].contains(&t.dims()[0]), "one timestep for each image, or one for all");
+        let t = condition
+            .t
+            .as_ref()
+            .expect("a diffusion U-Net needs a timestep");
+        assert!(
+            [1, batch].contains(&t.dims()[0]),
+            "one timestep for each image, or one for all"
+        );
         let embedding = timestep_embedding(t.clone(), self.config.model_channels);
-        let embedding = self.time_embed.second.forward(activate(self.time_embed.first.forward(embedding)));
+        let embedding = self
+            .time_embed
+            .second
+            .forward(activate(self.time_embed.first.forward(embedding)));
         let embedding = match &self.label_emb {
             None => embedding,
             Some(table) => {
-                let label: Tensor<1, Int> =
-                    condition.label.clone().expect("a class-conditional network needs a label");
-                assert!([1, batch].contains(&label.dims()[0]), "one label for each image, or one for all");
+                let label: Tensor<1, Int> = condition
+                    .label
+                    .clone()
+                    .expect("a class-conditional network needs a label");
+                assert!(
+                    [1, batch].contains(&label.dims()[0]),
+                    "one label for each image, or one for all"
+                );
                 embedding + table.val().select(0, label)
             }
         };
@@ -207,7 +264,11 @@ impl UNet {
     /// The one loop over blocks: plain, tapped, stopped early or with feedback.
     fn traverse(&self, image: Tensor<4>, condition: &Condition, visit: &Visit<'_>) -> Visited {
         let [batch, channels, height, width] = image.dims();
-        let UNetConfig { in_channels, image_size, .. } = self.config;
+        let UNetConfig {
+            in_channels,
+            image_size,
+            ..
+        } = self.config;
         assert_eq!(
             [channels, height, width],
             [in_channels, image_size, image_size],
@@ -228,18 +289,28 @@ impl UNet {
             let _span = tracing::trace_span!("unet.block", block = index.get()).entered();
             BLOCKS_EVALUATED.with(|count| count.set(count.get() + 1));
             if index.get() > encoder + 1 {
-                let skip = skips.pop().expect("one skip connection for each decoder block");
+                let skip = skips
+                    .pop()
+                    .expect("one skip connection for each decoder block");
                 map = Tensor::cat(vec![map, skip], 1);
             }
             map = block.forward(map, &embedding);
-            if let Some(addend) = visit.feedback.and_then(|feedback| feedback.addends.get(&index)) {
+            if let Some(addend) = visit
+                .feedback
+                .and_then(|feedback| feedback.addends.get(&index))
+            {
                 map = map + resize(addend.clone(), [info.height, info.width]);
             }
             if index.get() <= encoder && !self.output_blocks.is_empty() {
                 skips.push(map.clone());
             }
             if visit.to_the_end && self.out.reads_means() {
-                means.push(map.clone().mean_dim(3).mean_dim(2).reshape([batch, info.channels]));
+                means.push(
+                    map.clone()
+                        .mean_dim(3)
+                        .mean_dim(2)
+                        .reshape([batch, info.channels]),
+                );
             }
             if visit.wanted.is_some_and(|wanted| wanted.contains(index)) {
                 taps.insert(index, map.clone());
@@ -265,7 +336,11 @@ impl Encoder for UNet {
         wanted: &TapSet,
         feedback: Option<&Feedback>,
     ) -> Taps {
-        let visit = Visit { wanted: Some(wanted), to_the_end: false, feedback };
+        let visit = Visit {
+            wanted: Some(wanted),
+            to_the_end: false,
+            feedback,
+        };
         self.traverse(image, condition, &visit).taps
     }
 }

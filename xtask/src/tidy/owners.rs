@@ -4,7 +4,7 @@ use super::{Finding, manifest, rust};
 use crate::tree::Tree;
 
 /// Third-party crates that only some of ours may use, and why.
-const DEPENDENCIES: [(&str, &[&str], &str); 6] = [
+const DEPENDENCIES: [(&str, &[&str], &str); 7] = [
     (
         "anyhow",
         &["diffrep-cli", "xtask"],
@@ -30,6 +30,11 @@ const DEPENDENCIES: [(&str, &[&str], &str); 6] = [
         "libm",
         &["diffrep-rng"],
         "use diffrep_rng::Key for random numbers",
+    ),
+    (
+        "rand",
+        &[],
+        "use diffrep_rng::Key: what it gives does not depend on when it is asked",
     ),
 ];
 
@@ -58,7 +63,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         {
             for (dependency, owners, hint) in DEPENDENCIES {
                 if entry.name() == dependency && !owners.contains(&name) {
-                    let what = format!("`{dependency}` is only for {}", owners.join(" and "));
+                    let what = format!("`{dependency}` is not for `{name}`");
                     findings.push(Finding::new(&path, entry.line, what, hint));
                 }
             }

@@ -60,8 +60,9 @@ struct Probability {
 
 pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let saved = SavedHead::read(&args.head)
-        .with_context(|| "no head to classify with (`diffrep reproduce --quick` makes one)".to_string())?;
+    let saved = SavedHead::read(&args.head).with_context(|| {
+        "no head to classify with (`diffrep reproduce --quick` makes one)".to_string()
+    })?;
     let encoder = load(&args.checkpoint, None, &device)?;
     if encoder.sha256.as_str() != saved.info.encoder_sha256 {
         bail!(
@@ -75,7 +76,10 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
     let taps = encoder.network.taps();
     let settings = Settings::new([saved.info.setting], &taps, &schedule)?;
     let head = saved.head(&device)?;
-    head.check(&taps[saved.info.setting.block.position()], saved.info.setting.pool)?;
+    head.check(
+        &taps[saved.info.setting.block.position()],
+        saved.info.setting.pool,
+    )?;
 
     let mut found = Vec::new();
     for path in &args.images {
@@ -85,13 +89,19 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
             preprocess,
             schedule: &schedule,
             settings: &settings,
-            noising: Noising { seed: saved.info.noise_seed, draw: 0 },
+            noising: Noising {
+                seed: saved.info.noise_seed,
+                draw: 0,
+            },
             encoder_hash: saved.info.encoder_sha256.clone(),
             dtype: FeatureDtype::F32,
             shard_rows: 1,
         };
         let columns = features(&encoder.network, &job, &[0], &device)?;
-        let vector = columns.into_iter().next().context("one setting gives one column")?;
+        let vector = columns
+            .into_iter()
+            .next()
+            .context("one setting gives one column")?;
         let dim = vector.len();
         let x = Tensor::<2>::from_data(TensorData::new(vector, [1, dim]), &device);
         let chances: Vec<f32> = softmax(head.forward(x), 1)
@@ -104,11 +114,17 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
             .classes
             .iter()
             .zip(chances)
-            .map(|(class, chance)| Probability { class: class.clone(), probability: f64::from(chance) })
+            .map(|(class, chance)| Probability {
+                class: class.clone(),
+                probability: f64::from(chance),
+            })
             .collect();
         top.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         top.truncate(args.top);
-        found.push(Classified { image: path.clone(), top });
+        found.push(Classified {
+            image: path.clone(),
+            top,
+        });
     }
     if printer.json() {
         printer.result(&serde_json::to_string_pretty(&found)?);
@@ -123,8 +139,12 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
 /// A data set of one image; its id, which names its noise, is the start of its file's hash.
 fn one_image(path: &Path, preprocess: &Preprocess) -> Result<(Dataset, Preprocess)> {
     let bytes = read_bytes(path)?;
-    let decoded = image::load_from_memory(&bytes)
-        .with_context(|| format!("{} is not an image that can be read (PNG and JPEG can)", path.display()))?;
+    let decoded = image::load_from_memory(&bytes).with_context(|| {
+        format!(
+            "{} is not an image that can be read (PNG and JPEG can)",
+            path.display()
+        )
+    })?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     let grey = matches!(decoded.color().channel_count(), 1 | 2);
     let image = if grey {
@@ -143,20 +163,46 @@ fn one_image(path: &Path, preprocess: &Preprocess) -> Result<(Dataset, Preproces
         Fit::PadTo if width.max(height) > preprocess.size => Fit::CenterCrop,
         fit => fit,
     };
-    let pixels = Pixels { height, width, channels: image.channels(), data: image.pixels().to_vec() };
-    let dataset = Dataset::from_pixels(Split::Test, vec!["unknown".into()], vec![0], vec![id], pixels);
-    Ok((dataset, Preprocess { size: preprocess.size, channels, fit }))
+    let pixels = Pixels {
+        height,
+        width,
+        channels: image.channels(),
+        data: image.pixels().to_vec(),
+    };
+    let dataset = Dataset::from_pixels(
+        Split::Test,
+        vec!["unknown".into()],
+        vec![0],
+        vec![id],
+        pixels,
+    );
+    Ok((
+        dataset,
+        Preprocess {
+            size: preprocess.size,
+            channels,
+            fit,
+        },
+    ))
 }
 
 fn table(classified: &Classified) -> String {
     let rows = classified
         .top
         .iter()
-        .map(|p| vec![Cell::text(p.class.clone()), Cell::number(p.probability * 100.0, 2)])
+        .map(|p| {
+            vec![
+                Cell::text(p.class.clone()),
+                Cell::number(p.probability * 100.0, 2),
+            ]
+        })
         .collect();
     to_terminal_table(&Table {
         caption: classified.image.display().to_string(),
-        columns: vec![Column::text("class"), Column::number("probability").with_unit("%")],
+        columns: vec![
+            Column::text("class"),
+            Column::number("probability").with_unit("%"),
+        ],
         rows,
         highlight: Vec::new(),
     })

@@ -105,9 +105,17 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     for &t in &args.t {
         for &block in &args.block {
             for &pool in &args.pool {
-                let block = BlockIndex::new(block)
-                    .with_context(|| format!("block 0 does not exist: this network has blocks 1..={}", taps.len()))?;
-                wanted.push(Setting { t: Some(t), block, pool: PoolSize::new(pool)? });
+                let block = BlockIndex::new(block).with_context(|| {
+                    format!(
+                        "block 0 does not exist: this network has blocks 1..={}",
+                        taps.len()
+                    )
+                })?;
+                wanted.push(Setting {
+                    t: Some(t),
+                    block,
+                    pool: PoolSize::new(pool)?,
+                });
             }
         }
     }
@@ -117,7 +125,10 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         dataset: &dataset,
         schedule: &schedule,
         settings: &settings,
-        noising: Noising { seed: args.seed, draw: args.draw },
+        noising: Noising {
+            seed: args.seed,
+            draw: args.draw,
+        },
         encoder_hash: encoder.sha256.to_string(),
         dtype: match args.dtype {
             DtypeArg::F32 => FeatureDtype::F32,
@@ -136,7 +147,11 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     progress.finish();
     result?;
     let seconds = start.elapsed().as_secs_f64();
-    let columns: Vec<String> = settings.columns().iter().map(|(setting, _)| setting.column()).collect();
+    let columns: Vec<String> = settings
+        .columns()
+        .iter()
+        .map(|(setting, _)| setting.column())
+        .collect();
     if printer.json() {
         printer.result(&serde_json::to_string_pretty(&serde_json::json!({
             "store": args.out,

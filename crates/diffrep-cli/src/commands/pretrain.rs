@@ -103,33 +103,52 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let mut progress = printer.progress("pretrain", steps);
     let mut failed = None;
     let mut smooth = f64::NAN;
-    run.run(&dataset, &checkpoint, args.checkpoint_every, |event| match event {
-        Event::Step { position, loss, rate, .. } => {
-            smooth = if smooth.is_nan() { loss } else { 0.98 * smooth + 0.02 * loss };
-            progress.at(position.step, &format!("loss {smooth:.4} rate {rate:.1e}"));
-        }
-        Event::Checkpoint { network, record } => {
-            let written = write_json_atomic(args.out.join("training.json"), record);
-            let epoch_ends = record.position.batch == 0;
-            let drawn = match (written, epoch_ends) {
-                (Err(error), _) => Err(error.into()),
-                (Ok(()), false) => Ok(()),
-                (Ok(()), true) => {
-                    let path = args.out.join(format!("samples-{:03}.png", record.position.epoch));
-                    draw_samples(network, &config, &device, &path)
+    run.run(
+        &dataset,
+        &checkpoint,
+        args.checkpoint_every,
+        |event| match event {
+            Event::Step {
+                position,
+                loss,
+                rate,
+                ..
+            } => {
+                smooth = if smooth.is_nan() {
+                    loss
+                } else {
+                    0.98 * smooth + 0.02 * loss
+                };
+                progress.at(position.step, &format!("loss {smooth:.4} rate {rate:.1e}"));
+            }
+            Event::Checkpoint { network, record } => {
+                let written = write_json_atomic(args.out.join("training.json"), record);
+                let epoch_ends = record.position.batch == 0;
+                let drawn = match (written, epoch_ends) {
+                    (Err(error), _) => Err(error.into()),
+                    (Ok(()), false) => Ok(()),
+                    (Ok(()), true) => {
+                        let path = args
+                            .out
+                            .join(format!("samples-{:03}.png", record.position.epoch));
+                        draw_samples(network, &config, &device, &path)
+                    }
+                };
+                if let Err(error) = drawn {
+                    failed.get_or_insert(error);
                 }
-            };
-            if let Err(error) = drawn {
-                failed.get_or_insert(error);
+                if let Some(point) = record.curve.last() {
+                    printer.say(&format!(
+                        "step {}: training loss {:.4}, held out {:.4}, {} so far",
+                        point.step,
+                        point.train,
+                        point.held_out,
+                        human_duration(record.seconds)
+                    ));
+                }
             }
-            if let Some(point) = record.curve.last() {
-                printer.say(&format!(
-                    "step {}: training loss {:.4}, held out {:.4}, {} so far",
-                    point.step, point.train, point.held_out, human_duration(record.seconds)
-                ));
-            }
-        }
-    })?;
+        },
+    )?;
     progress.finish();
     if let Some(error) = failed {
         return Err(error);
@@ -144,7 +163,10 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
 
 fn configure(args: &PretrainArgs, dataset: &Dataset) -> Result<PretrainConfig> {
     let network = match &args.arch {
-        None => UNetConfig { image_size: args.size, ..UNetConfig::mini() },
+        None => UNetConfig {
+            image_size: args.size,
+            ..UNetConfig::mini()
+        },
         Some(path) => read_arch(path)?,
     };
     network.blocks()?;
@@ -174,7 +196,12 @@ fn configure(args: &PretrainArgs, dataset: &Dataset) -> Result<PretrainConfig> {
 }
 
 /// Draws an 8 x 8 grid of samples (50 DDIM steps) into a PNG file.
-fn draw_samples(network: &UNet, config: &PretrainConfig, device: &Device, path: &Path) -> Result<()> {
+fn draw_samples(
+    network: &UNet,
+    config: &PretrainConfig,
+    device: &Device,
+    path: &Path,
+) -> Result<()> {
     const SIDE: usize = 8;
     let schedule = Schedule::new(config.schedule, config.timesteps);
     let schedule = respaced(&schedule, &Spacing::parse("ddim50", config.timesteps)?)?;
@@ -199,7 +226,12 @@ fn draw_samples(network: &UNet, config: &PretrainConfig, device: &Device, path: 
 }
 
 /// Equally sized square images, `columns` in a row, as one PNG.
-pub(crate) fn grid_png(images: &[Vec<u8>], columns: usize, size: usize, channels: usize) -> Result<Vec<u8>> {
+pub(crate) fn grid_png(
+    images: &[Vec<u8>],
+    columns: usize,
+    size: usize,
+    channels: usize,
+) -> Result<Vec<u8>> {
     let rows = images.len().div_ceil(columns);
     let (width, height) = (columns * size, rows * size);
     let mut pixels = vec![0u8; width * height * channels];
@@ -210,7 +242,11 @@ pub(crate) fn grid_png(images: &[Vec<u8>], columns: usize, size: usize, channels
             pixels[start..start + row.len()].copy_from_slice(row);
         }
     }
-    let colour = if channels == 1 { image::ExtendedColorType::L8 } else { image::ExtendedColorType::Rgb8 };
+    let colour = if channels == 1 {
+        image::ExtendedColorType::L8
+    } else {
+        image::ExtendedColorType::Rgb8
+    };
     let mut png = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut png);
     image::ImageEncoder::write_image(encoder, &pixels, width as u32, height as u32, colour)?;

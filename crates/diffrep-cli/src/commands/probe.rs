@@ -49,15 +49,31 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
     let test = args.test.as_deref().map(Store::open).transpose()?;
     let columns: Vec<String> = match &args.column {
         Some(column) => vec![column.clone()],
-        None => train.spec().columns.iter().map(|column| column.name.clone()).collect(),
+        None => train
+            .spec()
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect(),
     };
-    let classes = train.labels().iter().max().context("the training store is empty")? + 1;
+    let classes = train
+        .labels()
+        .iter()
+        .max()
+        .context("the training store is empty")?
+        + 1;
     let mut rows = Vec::new();
     let mut records = Vec::new();
     for column in &columns {
         let read = |store: &Store| Features::read(store, column);
-        let heads =
-            train_linear(&read(&train)?, &read(&validation)?, classes as usize, &recipe, args.seed, &device)?;
+        let heads = train_linear(
+            &read(&train)?,
+            &read(&validation)?,
+            classes as usize,
+            &recipe,
+            args.seed,
+            &device,
+        )?;
         let chosen = best(&heads, &recipe)?;
         let scored = test
             .as_ref()
@@ -94,7 +110,10 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         printer.result(&serde_json::to_string_pretty(&records)?);
     } else {
         printer.result(&to_terminal_table(&Table {
-            caption: format!("Linear probe, recipe {}; test with its 95 % Wilson interval", recipe.name),
+            caption: format!(
+                "Linear probe, recipe {}; test with its 95 % Wilson interval",
+                recipe.name
+            ),
             columns: vec![
                 Column::text("column"),
                 Column::number("rate"),

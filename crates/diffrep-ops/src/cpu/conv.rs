@@ -62,8 +62,17 @@ impl Shape {
     /// Where each vector of pixels starts, in a padded plane and in a plain one.
     fn vectors(&self, lanes: usize) -> (Vec<usize>, Vec<usize>) {
         (0..self.height)
-            .flat_map(|row| (0..self.width).step_by(lanes).map(move |column| (row, column)))
-            .map(|(row, column)| (row * self.padded_width() + column, row * self.width + column))
+            .flat_map(|row| {
+                (0..self.width)
+                    .step_by(lanes)
+                    .map(move |column| (row, column))
+            })
+            .map(|(row, column)| {
+                (
+                    row * self.padded_width() + column,
+                    row * self.width + column,
+                )
+            })
             .unzip()
     }
 
@@ -123,7 +132,11 @@ fn pack(shape: &Shape, block: usize, weight: impl Fn(usize, usize, usize) -> f32
         for input in 0..shape.channels_in {
             for tap in 0..taps {
                 for output in first..first + block {
-                    packed.push(if output < shape.channels_out { weight(output, input, tap) } else { 0.0 });
+                    packed.push(if output < shape.channels_out {
+                        weight(output, input, tap)
+                    } else {
+                        0.0
+                    });
                 }
             }
         }
@@ -137,19 +150,31 @@ fn pack(shape: &Shape, block: usize, weight: impl Fn(usize, usize, usize) -> f32
 /// `bias`: `[channels_out]` or empty, `y`: `[batch, channels_out, height, width]`.
 pub(crate) fn forward(shape: &Shape, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
     let taps = shape.taps_per_channel();
-    run(shape, x, bias, y, |output, input, tap| weight[(output * shape.channels_in + input) * taps + tap]);
+    run(shape, x, bias, y, |output, input, tap| {
+        weight[(output * shape.channels_in + input) * taps + tap]
+    });
 }
 
 /// Gradient for `x` from the gradient for `y`; `shape` is that of the forward pass.
 pub(crate) fn input_gradient(shape: &Shape, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
-    let turned = Shape { channels_in: shape.channels_out, channels_out: shape.channels_in, ..*shape };
+    let turned = Shape {
+        channels_in: shape.channels_out,
+        channels_out: shape.channels_in,
+        ..*shape
+    };
     let taps = shape.taps_per_channel();
     run(&turned, dy, &[], dx, |output, input, tap| {
         weight[(input * shape.channels_in + output) * taps + taps - 1 - tap]
     });
 }
 
-fn run(shape: &Shape, x: &[f32], bias: &[f32], y: &mut [f32], weight: impl Fn(usize, usize, usize) -> f32) {
+fn run(
+    shape: &Shape,
+    x: &[f32],
+    bias: &[f32],
+    y: &mut [f32],
+    weight: impl Fn(usize, usize, usize) -> f32,
+) {
     let tiles = Tiles::choose(shape.width).expect("the shape was checked by `supported`");
     assert_eq!(x.len(), shape.batch * shape.channels_in * shape.plane());
     assert_eq!(y.len(), shape.batch * shape.channels_out * shape.plane());
@@ -161,37 +186,39 @@ fn run(shape: &Shape, x: &[f32], bias: &[f32], y: &mut [f32], weight: impl Fn(us
     let weights_per_block = taps.len() * tiles.block;
 
     let images = x.par_chunks(shape.channels_in * shape.plane());
-    images.zip(y.par_chunks_mut(shape.channels_out * shape.plane())).for_each(|(image, y)| {
-        with_scratch(shape.channels_in * shape.padded_plane(), |padded| {
-            pad_image(shape, image, padded);
-            let padded = &*padded;
-            let blocks = y.par_chunks_mut(tiles.block * shape.plane()).enumerate();
-            blocks.for_each(|(block, y)| {
-                let channels = y.len() / shape.plane();
-                let weights = &packed[block * weights_per_block..][..weights_per_block];
-                let shifts = &shifts[block * tiles.block..][..tiles.block];
-                for first in (0..bases.len()).step_by(2) {
-                    // An odd last vector is computed twice.
-                    let second = (first + 1).min(bases.len() - 1);
-                    // SAFETY: `Tiles::choose` tested the features; bases and taps stay inside the
-                    // padded image and places inside a plane by construction in `Shape`.
-                    unsafe {
-                        (tiles.forward)(
-                            padded.as_ptr(),
-                            &taps,
-                            weights.as_ptr(),
-                            [bases[first], bases[second]],
-                            y.as_mut_ptr(),
-                            [places[first], places[second]],
-                            shape.plane(),
-                            channels,
-                            shifts.as_ptr(),
-                        );
+    images
+        .zip(y.par_chunks_mut(shape.channels_out * shape.plane()))
+        .for_each(|(image, y)| {
+            with_scratch(shape.channels_in * shape.padded_plane(), |padded| {
+                pad_image(shape, image, padded);
+                let padded = &*padded;
+                let blocks = y.par_chunks_mut(tiles.block * shape.plane()).enumerate();
+                blocks.for_each(|(block, y)| {
+                    let channels = y.len() / shape.plane();
+                    let weights = &packed[block * weights_per_block..][..weights_per_block];
+                    let shifts = &shifts[block * tiles.block..][..tiles.block];
+                    for first in (0..bases.len()).step_by(2) {
+                        // An odd last vector is computed twice.
+                        let second = (first + 1).min(bases.len() - 1);
+                        // SAFETY: `Tiles::choose` tested the features; bases and taps stay inside the
+                        // padded image and places inside a plane by construction in `Shape`.
+                        unsafe {
+                            (tiles.forward)(
+                                padded.as_ptr(),
+                                &taps,
+                                weights.as_ptr(),
+                                [bases[first], bases[second]],
+                                y.as_mut_ptr(),
+                                [places[first], places[second]],
+                                shape.plane(),
+                                channels,
+                                shifts.as_ptr(),
+                            );
+                        }
                     }
-                }
+                });
             });
         });
-    });
 }
 
 /// Gradient for the weights, `[channels_out, channels_in, k, k]`.
@@ -209,7 +236,14 @@ pub(crate) fn weight_gradient(shape: &Shape, x: &[f32], dy: &[f32]) -> Vec<f32> 
             let (vectors, _) = shape.vectors(tiles.lanes);
             let together = 64usize.div_ceil(vectors.len());
             for start in (first..last).step_by(together) {
-                add_weight_gradient(shape, &tiles, start..last.min(start + together), x, dy, &mut sum);
+                add_weight_gradient(
+                    shape,
+                    &tiles,
+                    start..last.min(start + together),
+                    x,
+                    dy,
+                    &mut sum,
+                );
             }
             sum
         })
@@ -217,7 +251,10 @@ pub(crate) fn weight_gradient(shape: &Shape, x: &[f32], dy: &[f32]) -> Vec<f32> 
     partial
         .into_iter()
         .reduce(|mut total, group| {
-            total.iter_mut().zip(group).for_each(|(total, value)| *total += value);
+            total
+                .iter_mut()
+                .zip(group)
+                .for_each(|(total, value)| *total += value);
             total
         })
         .unwrap_or_default()
@@ -231,12 +268,17 @@ fn add_weight_gradient(
     dy: &[f32],
     sum: &mut [f32],
 ) {
-    let (image, map) = (shape.channels_in * shape.plane(), shape.channels_out * shape.plane());
+    let (image, map) = (
+        shape.channels_in * shape.plane(),
+        shape.channels_out * shape.plane(),
+    );
     let padded_image = shape.channels_in * shape.padded_plane();
     let taps = shape.taps();
     let (bases, places) = shape.vectors(tiles.lanes);
     let across = |starts: &[usize], stride: usize| -> Vec<usize> {
-        (0..images.len()).flat_map(|i| starts.iter().map(move |s| i * stride + s)).collect()
+        (0..images.len())
+            .flat_map(|i| starts.iter().map(move |s| i * stride + s))
+            .collect()
     };
     let (bases, places) = (across(&bases, padded_image), across(&places, map));
     let dy = &dy[images.start * map..images.end * map];
@@ -252,12 +294,21 @@ fn add_weight_gradient(
                 .collect();
             let channels = block.min(shape.channels_out - first);
             for start in (0..taps.len()).step_by(together) {
-                let some: Vec<usize> =
-                    (start..start + together).map(|tap| taps[tap.min(taps.len() - 1)]).collect();
+                let some: Vec<usize> = (start..start + together)
+                    .map(|tap| taps[tap.min(taps.len() - 1)])
+                    .collect();
                 // SAFETY: `Tiles::choose` tested the features; every offset stays inside `padded`
                 // and `dy` by construction.
                 unsafe {
-                    (tiles.weight)(padded.as_ptr(), &some, dy.as_ptr(), &planes, &bases, &places, &mut out);
+                    (tiles.weight)(
+                        padded.as_ptr(),
+                        &some,
+                        dy.as_ptr(),
+                        &planes,
+                        &bases,
+                        &places,
+                        &mut out,
+                    );
                 }
                 for channel in 0..channels {
                     let row = &mut sum[(first + channel) * taps.len()..][..taps.len()];

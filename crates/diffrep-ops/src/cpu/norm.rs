@@ -25,7 +25,10 @@ const LANES: usize = 16;
 
 /// Sum with sixteen running totals, in an order that depends on the length alone.
 pub(crate) fn sum(values: &[f32]) -> f32 {
-    dispatch(SumOf { values, with: |v| v })
+    dispatch(SumOf {
+        values,
+        with: |v| v,
+    })
 }
 
 /// What runs under the widest vector instructions of this processor.
@@ -138,7 +141,10 @@ impl Job for Forward<'_> {
     fn run(self) {
         let (mean, rstd) = moments(self.x, self.shape.eps);
         let planes = self.x.chunks_exact(self.shape.plane);
-        for (channel, (x, y)) in planes.zip(self.y.chunks_exact_mut(self.shape.plane)).enumerate() {
+        for (channel, (x, y)) in planes
+            .zip(self.y.chunks_exact_mut(self.shape.plane))
+            .enumerate()
+        {
             let a = self.scale[channel] * rstd;
             let b = self.shift[channel] - a * mean;
             if self.shape.silu {
@@ -159,15 +165,19 @@ impl Job for Forward<'_> {
 pub(crate) fn forward(shape: &Shape, x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
     let channels = shape.channels_per_group();
     let size = channels * shape.plane;
-    x.par_chunks(size).zip(y.par_chunks_mut(size)).with_min_len(8).enumerate().for_each(|(group, (x, y))| {
-        dispatch(Forward {
-            shape,
-            x,
-            scale: &scale[group * channels..][..channels],
-            shift: &shift[group * channels..][..channels],
-            y,
+    x.par_chunks(size)
+        .zip(y.par_chunks_mut(size))
+        .with_min_len(8)
+        .enumerate()
+        .for_each(|(group, (x, y))| {
+            dispatch(Forward {
+                shape,
+                x,
+                scale: &scale[group * channels..][..channels],
+                shift: &shift[group * channels..][..channels],
+                y,
+            });
         });
-    });
 }
 
 struct Backward<'a> {
@@ -191,8 +201,14 @@ impl Job for Backward<'_> {
         let count = self.x.len() as f32;
         // First pass: the gradient before the activation into dx, and its sums.
         let (mut sum_d, mut sum_dx) = (0.0f32, 0.0f32);
-        let planes = self.x.chunks_exact(shape.plane).zip(self.dy.chunks_exact(shape.plane));
-        for (channel, ((x, dy), dz)) in planes.zip(self.dx.chunks_exact_mut(shape.plane)).enumerate() {
+        let planes = self
+            .x
+            .chunks_exact(shape.plane)
+            .zip(self.dy.chunks_exact(shape.plane));
+        for (channel, ((x, dy), dz)) in planes
+            .zip(self.dx.chunks_exact_mut(shape.plane))
+            .enumerate()
+        {
             let a = self.scale[channel] * rstd;
             let b = self.shift[channel] - a * mean;
             if shape.silu {
@@ -228,7 +244,10 @@ impl Job for Backward<'_> {
         // Second pass: through the normalisation.
         let (mean_d, mean_dx) = (sum_d / count, sum_dx / count);
         let planes = self.x.chunks_exact(shape.plane);
-        for (channel, (x, dx)) in planes.zip(self.dx.chunks_exact_mut(shape.plane)).enumerate() {
+        for (channel, (x, dx)) in planes
+            .zip(self.dx.chunks_exact_mut(shape.plane))
+            .enumerate()
+        {
             let a = self.scale[channel] * rstd;
             let b = mean_dx * rstd * rstd;
             let c = mean_d * rstd - b * mean;
@@ -253,7 +272,11 @@ pub(crate) fn backward(
     let mut dscale = vec![0.0; shape.batch * shape.channels];
     let mut dshift = dscale.clone();
     dx.par_chunks_mut(size)
-        .zip(dscale.par_chunks_mut(channels).zip(dshift.par_chunks_mut(channels)))
+        .zip(
+            dscale
+                .par_chunks_mut(channels)
+                .zip(dshift.par_chunks_mut(channels)),
+        )
         .with_min_len(8)
         .enumerate()
         .for_each(|(group, (dx, (dscale, dshift)))| {

@@ -13,11 +13,22 @@ pub(super) struct Tiles {
     /// Output channels in a block.
     pub block: usize,
     /// `forward(x, taps, weights, bases, y, places, plane, channels, bias)`.
-    pub forward: unsafe fn(*const f32, &[usize], *const f32, [usize; 2], *mut f32, [usize; 2], usize, usize, *const f32),
+    pub forward: unsafe fn(
+        *const f32,
+        &[usize],
+        *const f32,
+        [usize; 2],
+        *mut f32,
+        [usize; 2],
+        usize,
+        usize,
+        *const f32,
+    ),
     /// Output channels and taps in a block of the weight gradient.
     pub weight_block: [usize; 2],
     /// `weight(x, taps, dy, planes, bases, places, out)`: `out[channel * taps.len() + tap]`.
-    pub weight: unsafe fn(*const f32, &[usize], *const f32, &[usize], &[usize], &[usize], &mut [f32]),
+    pub weight:
+        unsafe fn(*const f32, &[usize], *const f32, &[usize], &[usize], &[usize], &mut [f32]),
 }
 
 impl Tiles {
@@ -27,13 +38,32 @@ impl Tiles {
         {
             let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
             if wide && width % 16 == 0 {
-                return Some(Self { lanes: 16, block: 8, forward: zmm::forward, weight_block: zmm::WEIGHT_BLOCK, weight: zmm::weight });
+                return Some(Self {
+                    lanes: 16,
+                    block: 8,
+                    forward: zmm::forward,
+                    weight_block: zmm::WEIGHT_BLOCK,
+                    weight: zmm::weight,
+                });
             }
             if wide && width % 8 == 0 {
-                return Some(Self { lanes: 8, block: 8, forward: ymm32::forward, weight_block: ymm32::WEIGHT_BLOCK, weight: ymm32::weight });
+                return Some(Self {
+                    lanes: 8,
+                    block: 8,
+                    forward: ymm32::forward,
+                    weight_block: ymm32::WEIGHT_BLOCK,
+                    weight: ymm32::weight,
+                });
             }
-            if width % 8 == 0 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Some(Self { lanes: 8, block: 4, forward: ymm::forward, weight_block: ymm::WEIGHT_BLOCK, weight: ymm::weight });
+            if width % 8 == 0 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+            {
+                return Some(Self {
+                    lanes: 8,
+                    block: 4,
+                    forward: ymm::forward,
+                    weight_block: ymm::WEIGHT_BLOCK,
+                    weight: ymm::weight,
+                });
             }
         }
         let _ = width;
@@ -109,7 +139,8 @@ macro_rules! tiles {
             ) {
                 // SAFETY: as promised by the caller.
                 unsafe {
-                    let planes: &[usize; CHANNELS] = planes.try_into().expect("one plane a channel");
+                    let planes: &[usize; CHANNELS] =
+                        planes.try_into().expect("one plane a channel");
                     let taps: &[usize; TAPS] = taps.try_into().expect("a full block of taps");
                     let mut sums: [[$vector; TAPS]; CHANNELS] = [[$zero(); TAPS]; CHANNELS];
                     for (&base, &place) in bases.iter().zip(places) {
@@ -136,8 +167,47 @@ macro_rules! tiles {
 }
 
 #[cfg(target_arch = "x86_64")]
-tiles!(zmm, "avx512f,avx512vl", 8, 6, 16, __m512, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps);
+tiles!(
+    zmm,
+    "avx512f,avx512vl",
+    8,
+    6,
+    16,
+    __m512,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_add_ps
+);
 #[cfg(target_arch = "x86_64")]
-tiles!(ymm32, "avx512f,avx512vl,fma", 8, 6, 8, __m256, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps);
+tiles!(
+    ymm32,
+    "avx512f,avx512vl,fma",
+    8,
+    6,
+    8,
+    __m256,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps
+);
 #[cfg(target_arch = "x86_64")]
-tiles!(ymm, "avx2,fma", 4, 2, 8, __m256, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps);
+tiles!(
+    ymm,
+    "avx2,fma",
+    4,
+    2,
+    8,
+    __m256,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps
+);

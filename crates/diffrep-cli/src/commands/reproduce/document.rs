@@ -64,7 +64,10 @@ fn subtitle(results: &Results) -> String {
         row.test.mean * PERCENT,
         results.data.test,
         results.data.classes,
-        row.settings.first().map(ToString::to_string).unwrap_or_default(),
+        row.settings
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         row.test.n,
     )
 }
@@ -102,7 +105,11 @@ fn title(name: &str) -> &str {
 fn accuracy_table(results: &Results) -> Table {
     let row = |row: &Summary| -> Vec<TableCell> {
         let settings: Vec<String> = row.settings.iter().map(ToString::to_string).collect();
-        let range = format!("{:.2} to {:.2}", row.test.min * PERCENT, row.test.max * PERCENT);
+        let range = format!(
+            "{:.2} to {:.2}",
+            row.test.min * PERCENT,
+            row.test.max * PERCENT
+        );
         let behind = row.behind.as_ref().map_or_else(TableCell::missing, |d| {
             TableCell::text(format!(
                 "{:+.2} [{:+.2}, {:+.2}]",
@@ -116,7 +123,11 @@ fn accuracy_table(results: &Results) -> Table {
             TableCell::text(title(&row.name)),
             TableCell::text(settings.join("; ")),
             TableCell::text(row.features.to_string()),
-            if row.name == "diffusion" { accuracy.best() } else { accuracy },
+            if row.name == "diffusion" {
+                accuracy.best()
+            } else {
+                accuracy
+            },
             TableCell::text(range),
             TableCell::text(row.test.n.to_string()),
             behind,
@@ -130,13 +141,41 @@ fn accuracy_table(results: &Results) -> Table {
             results.data.test, results.data.validation
         ),
         columns: vec![
-            Column { name: "features".into(), align: Align::Left, unit: None },
-            Column { name: "setting".into(), align: Align::Left, unit: None },
-            Column { name: "length".into(), align: Align::Right, unit: None },
-            Column { name: "top-1".into(), align: Align::Right, unit: Some("%".into()) },
-            Column { name: "range".into(), align: Align::Right, unit: Some("%".into()) },
-            Column { name: "seeds".into(), align: Align::Right, unit: None },
-            Column { name: "diffusion ahead by".into(), align: Align::Right, unit: Some("points".into()) },
+            Column {
+                name: "features".into(),
+                align: Align::Left,
+                unit: None,
+            },
+            Column {
+                name: "setting".into(),
+                align: Align::Left,
+                unit: None,
+            },
+            Column {
+                name: "length".into(),
+                align: Align::Right,
+                unit: None,
+            },
+            Column {
+                name: "top-1".into(),
+                align: Align::Right,
+                unit: Some("%".into()),
+            },
+            Column {
+                name: "range".into(),
+                align: Align::Right,
+                unit: Some("%".into()),
+            },
+            Column {
+                name: "seeds".into(),
+                align: Align::Right,
+                unit: None,
+            },
+            Column {
+                name: "diffusion ahead by".into(),
+                align: Align::Right,
+                unit: Some("points".into()),
+            },
         ],
         rows: results.summary.iter().map(row).collect(),
         highlight: vec![0],
@@ -170,9 +209,10 @@ fn accuracy_section(results: &Results) -> Section {
     let mut blocks = vec![
         Block::Table(accuracy_table(results)),
         Block::Figure(Figure {
-            caption: "Each claim as a paired difference with its 95 % interval; a claim holds where \
+            caption:
+                "Each claim as a paired difference with its 95 % interval; a claim holds where \
                       the interval lies right of zero."
-                .into(),
+                    .into(),
             chart: plot.into(),
         }),
     ];
@@ -186,7 +226,10 @@ fn accuracy_section(results: &Results) -> Section {
             ),
         });
     }
-    Section { title: "Accuracy".into(), blocks }
+    Section {
+        title: "Accuracy".into(),
+        blocks,
+    }
 }
 
 /// The highest accuracy among the cells that `keep` lets through.
@@ -198,7 +241,9 @@ fn best_where(cells: &[Cell], keep: impl Fn(&Cell) -> bool) -> Option<f64> {
 fn sweep_section(results: &Results) -> Section {
     let cells = |name: &str| -> Vec<Cell> {
         let subject = results.subjects.iter().find(|subject| subject.name == name);
-        subject.and_then(|subject| subject.cells.first().cloned()).unwrap_or_default()
+        subject
+            .and_then(|subject| subject.cells.first().cloned())
+            .unwrap_or_default()
     };
     let (ours, random, pixels) = (cells("diffusion"), cells("random"), cells("pixels"));
     let Some(best) = choose(&ours).map(|cell| cell.setting) else {
@@ -207,12 +252,20 @@ fn sweep_section(results: &Results) -> Section {
     let pixel_line = choose(&pixels)
         .map(|cell| ReferenceLine::new("raw pixels, best pool", cell.accuracy * PERCENT));
     let lines: Vec<ReferenceLine> = pixel_line.into_iter().collect();
-    let series = |name: &str, cells: &[Cell], style: LineStyle, keys: &[f64], of: &dyn Fn(&Cell) -> f64, keep: &dyn Fn(&Cell) -> bool| {
+    let series = |name: &str,
+                  cells: &[Cell],
+                  style: LineStyle,
+                  keys: &[f64],
+                  of: &dyn Fn(&Cell) -> f64,
+                  keep: &dyn Fn(&Cell) -> bool| {
         let points = keys
             .iter()
             .filter_map(|&x| Some(Point::new(x, best_where(cells, |c| of(c) == x && keep(c))?)))
             .collect();
-        Series { style, ..Series::new(name, points) }
+        Series {
+            style,
+            ..Series::new(name, points)
+        }
     };
     let keys = |of: &dyn Fn(&Cell) -> f64| -> Vec<f64> {
         let mut keys: Vec<f64> = ours.iter().map(of).collect();
@@ -223,7 +276,11 @@ fn sweep_section(results: &Results) -> Section {
     let block = |c: &Cell| c.setting.block.get() as f64;
     let step = |c: &Cell| c.setting.t.unwrap_or(0) as f64;
     let pool = |c: &Cell| c.setting.pool.get() as f64;
-    let chart = |title: &str, x: Axis, of: &dyn Fn(&Cell) -> f64, keep: &dyn Fn(&Cell) -> bool, split: bool| {
+    let chart = |title: &str,
+                 x: Axis,
+                 of: &dyn Fn(&Cell) -> f64,
+                 keep: &dyn Fn(&Cell) -> bool,
+                 split: bool| {
         let keys = keys(of);
         let mut all = Vec::new();
         if split {
@@ -233,9 +290,23 @@ fn sweep_section(results: &Results) -> Section {
                 all.push(series(&name, &ours, LineStyle::Solid, &keys, of, &only));
             }
         } else {
-            all.push(series("diffusion", &ours, LineStyle::Solid, &keys, of, keep));
+            all.push(series(
+                "diffusion",
+                &ours,
+                LineStyle::Solid,
+                &keys,
+                of,
+                keep,
+            ));
         }
-        all.push(series("random weights", &random, LineStyle::Dashed, &keys, of, keep));
+        all.push(series(
+            "random weights",
+            &random,
+            LineStyle::Dashed,
+            &keys,
+            of,
+            keep,
+        ));
         LineChart {
             title: title.into(),
             x,
@@ -251,16 +322,42 @@ fn sweep_section(results: &Results) -> Section {
     let t = best.t.unwrap_or(0);
     let charts = [
         (
-            format!("Accuracy against block at t = {t}, for each pool; random weights at their best pool."),
-            chart("Block", Axis::new("block b", AxisScale::Linear), &block, &at_t, true),
+            format!(
+                "Accuracy against block at t = {t}, for each pool; random weights at their best pool."
+            ),
+            chart(
+                "Block",
+                Axis::new("block b", AxisScale::Linear),
+                &block,
+                &at_t,
+                true,
+            ),
         ),
         (
-            format!("Accuracy against timestep at block {}, best pool of each.", best.block),
-            chart("Timestep", Axis::new("timestep t", AxisScale::SymLog), &step, &at_block, false),
+            format!(
+                "Accuracy against timestep at block {}, best pool of each.",
+                best.block
+            ),
+            chart(
+                "Timestep",
+                Axis::new("timestep t", AxisScale::SymLog),
+                &step,
+                &at_block,
+                false,
+            ),
         ),
         (
-            format!("Accuracy against pooled side at t = {t}, block {}.", best.block),
-            chart("Pooling", Axis::new("pooled side", AxisScale::Log), &pool, &at_both, false),
+            format!(
+                "Accuracy against pooled side at t = {t}, block {}.",
+                best.block
+            ),
+            chart(
+                "Pooling",
+                Axis::new("pooled side", AxisScale::Log),
+                &pool,
+                &at_both,
+                false,
+            ),
         ),
     ];
     let mut blocks = vec![Block::Paragraph(format!(
@@ -271,13 +368,19 @@ fn sweep_section(results: &Results) -> Section {
         results.settings.sweep_validation_per_class * results.data.classes,
     ))];
     for (caption, chart) in charts {
-        blocks.push(Block::Figure(Figure { caption, chart: chart.into() }));
+        blocks.push(Block::Figure(Figure {
+            caption,
+            chart: chart.into(),
+        }));
     }
     blocks.push(Block::Figure(Figure {
         caption: "Best pool of every block and timestep.".into(),
         chart: heatmap(&ours).into(),
     }));
-    Section { title: "Where the classifier sits".into(), blocks }
+    Section {
+        title: "Where the classifier sits".into(),
+        blocks,
+    }
 }
 
 fn pools(cells: &[Cell]) -> Vec<usize> {
@@ -308,7 +411,10 @@ fn heatmap(cells: &[Cell]) -> Heatmap {
         x_label: "block b".into(),
         y_label: "timestep t".into(),
         columns: blocks.iter().map(ToString::to_string).collect(),
-        rows: steps.iter().map(|t| t.map_or("clean".into(), |t| t.to_string())).collect(),
+        rows: steps
+            .iter()
+            .map(|t| t.map_or("clean".into(), |t| t.to_string()))
+            .collect(),
         value_label: "top-1 (%)".into(),
         values,
         decimals: 1,
@@ -319,7 +425,10 @@ fn heatmap(cells: &[Cell]) -> Heatmap {
 fn pictures_section(noised: ImageGrid, samples: Option<ImageGrid>) -> Section {
     let mut blocks = vec![Block::Images(noised)];
     blocks.extend(samples.map(Block::Images));
-    Section { title: "What the network sees and makes".into(), blocks }
+    Section {
+        title: "What the network sees and makes".into(),
+        blocks,
+    }
 }
 
 fn protocol_section(results: &Results, scale: &Scale) -> Section {
@@ -331,7 +440,11 @@ fn protocol_section(results: &Results, scale: &Scale) -> Section {
             recipe.batch,
             recipe.step_factor,
             recipe.step_every,
-            if recipe.standardize { "standardised" } else { "as they are" },
+            if recipe.standardize {
+                "standardised"
+            } else {
+                "as they are"
+            },
             recipe.learning_rates,
             recipe.weight_decays
         )
@@ -348,7 +461,10 @@ fn protocol_section(results: &Results, scale: &Scale) -> Section {
         ("pools swept", format!("{:?}", scale.pools)),
         ("raw-pixel pools swept", format!("{:?}", scale.pixel_pools)),
         ("random networks swept", swept),
-        ("seeds (weights, order, noise)", format!("{:?}", scale.seeds)),
+        (
+            "seeds (weights, order, noise)",
+            format!("{:?}", scale.seeds),
+        ),
         ("final recipe", recipe(&results.recipe)),
         ("sweep recipe", recipe(&results.sweep_recipe)),
     ];
@@ -363,7 +479,10 @@ fn protocol_section(results: &Results, scale: &Scale) -> Section {
                     .into(),
             ),
             Block::KeyValues(pairs.map(|(key, value)| (key.to_string(), value)).to_vec()),
-            Block::Details { summary: "Every score".into(), blocks: vec![Block::Table(scores(results))] },
+            Block::Details {
+                summary: "Every score".into(),
+                blocks: vec![Block::Table(scores(results))],
+            },
         ],
     }
 }
@@ -386,12 +505,24 @@ fn scores(results: &Results) -> Table {
             ]
         })
         .collect();
-    let number = |name: &str| Column { name: name.into(), align: Align::Right, unit: None };
+    let number = |name: &str| Column {
+        name: name.into(),
+        align: Align::Right,
+        unit: None,
+    };
     Table {
         caption: "Every probe that read the test images.".into(),
         columns: vec![
-            Column { name: "encoder".into(), align: Align::Left, unit: None },
-            Column { name: "setting".into(), align: Align::Left, unit: None },
+            Column {
+                name: "encoder".into(),
+                align: Align::Left,
+                unit: None,
+            },
+            Column {
+                name: "setting".into(),
+                align: Align::Left,
+                unit: None,
+            },
             number("seed"),
             number("rate"),
             number("decay"),
@@ -406,15 +537,22 @@ fn scores(results: &Results) -> Table {
 fn provenance_section(record: &Record<Results>) -> Section {
     let p = &record.provenance;
     let hash = |hash: &Option<diffrep_artifact::Sha256Hex>| {
-        hash.as_ref().map_or_else(|| "none".into(), ToString::to_string)
+        hash.as_ref()
+            .map_or_else(|| "none".into(), ToString::to_string)
     };
     let pairs = [
         ("diffrep", p.diffrep_version.clone()),
         ("device", p.device.clone()),
-        ("machine", format!("{} {}, {} processors", p.host.os, p.host.arch, p.host.cpus)),
+        (
+            "machine",
+            format!("{} {}, {} processors", p.host.os, p.host.arch, p.host.cpus),
+        ),
         ("checkpoint SHA-256", hash(&p.checkpoint_sha256)),
         ("training images SHA-256", hash(&p.data_sha256)),
-        ("validation images SHA-256", record.data.data.validation_sha256.clone()),
+        (
+            "validation images SHA-256",
+            record.data.data.validation_sha256.clone(),
+        ),
         ("test images SHA-256", record.data.data.test_sha256.clone()),
         ("settings SHA-256", p.config_sha256.to_string()),
         ("noise contract", diffrep_rng::CONTRACT.to_string()),

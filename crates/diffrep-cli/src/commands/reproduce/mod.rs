@@ -11,9 +11,12 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::Args;
 use diffrep_artifact::{
-    Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic, write_record,
+    Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic,
+    write_record,
 };
-use diffrep_datasets::{Dataset, HoldOut, Preprocess, Split, available_splits, balanced_subset, hold_out, open};
+use diffrep_datasets::{
+    Dataset, HoldOut, Preprocess, Split, available_splits, balanced_subset, hold_out, open,
+};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_import::load;
 use diffrep_plan::{Experiment, Scale};
@@ -25,8 +28,8 @@ use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
-use crate::device::DeviceSpec;
 use crate::commands::input::preprocess_for;
+use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 use results::{RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
 
@@ -59,9 +62,15 @@ pub(crate) struct ReproduceArgs {
 }
 
 pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
-    let scale = if args.quick { format!("{}-quick", args.scale) } else { args.scale.clone() };
+    let scale = if args.quick {
+        format!("{}-quick", args.scale)
+    } else {
+        args.scale.clone()
+    };
     let named: Vec<(String, String)> = match args.experiments.as_slice() {
-        [] => diffrep_plan::known().map(|name| (name.to_string(), scale.clone())).collect(),
+        [] => diffrep_plan::known()
+            .map(|name| (name.to_string(), scale.clone()))
+            .collect(),
         names => names
             .iter()
             .map(|name| match name.as_str() {
@@ -102,9 +111,25 @@ fn one(
     let preprocess = preprocess_for(network.config(), &open(&scale.data, Split::Train)?)?;
     let schedule = Schedule::linear(1000);
     let (splits, sweep_splits) = read_splits(scale)?;
-    let (recipe, sweep_recipe) = (Recipe::named(&scale.recipe)?, Recipe::named(&scale.sweep_recipe)?);
-    let study = Study { dir, preprocess, schedule: &schedule, device };
-    let runner = Runner { study, scale, splits, sweep_splits, recipe, sweep_recipe, printer };
+    let (recipe, sweep_recipe) = (
+        Recipe::named(&scale.recipe)?,
+        Recipe::named(&scale.sweep_recipe)?,
+    );
+    let study = Study {
+        dir,
+        preprocess,
+        schedule: &schedule,
+        device,
+    };
+    let runner = Runner {
+        study,
+        scale,
+        splits,
+        sweep_splits,
+        recipe,
+        sweep_recipe,
+        printer,
+    };
 
     let subject = Subject {
         name: "diffusion".into(),
@@ -114,8 +139,15 @@ fn one(
     let diffusion = runner.subject(&subject, &runner.swept(&network.taps())?)?;
 
     let size = network.config().image_size;
-    let pixels = Pixels { channels: network.config().in_channels, size };
-    let subject = Subject { name: "pixels".into(), encoder: &pixels, hash: "pixels".into() };
+    let pixels = Pixels {
+        channels: network.config().in_channels,
+        size,
+    };
+    let subject = Subject {
+        name: "pixels".into(),
+        encoder: &pixels,
+        hash: "pixels".into(),
+    };
     let pixels = runner.subject(&subject, &[runner.pixel_settings(&pixels.taps())?])?;
 
     let random = runner.random_networks(&network, device)?;
@@ -129,7 +161,14 @@ fn one(
         vec![diffusion, pixels, random],
         &runner.splits,
     )?;
-    save_head(&results, &runner.splits.train, &encoder.sha256, preprocess, &runner.recipe, dir)?;
+    save_head(
+        &results,
+        &runner.splits.train,
+        &encoder.sha256,
+        preprocess,
+        &runner.recipe,
+        dir,
+    )?;
     let record = Record {
         schema: RESULTS_SCHEMA.into(),
         version: RESULTS_VERSION,
@@ -147,12 +186,23 @@ fn one(
         data: results,
     };
     write_record(dir.join("results.json"), &record)?;
-    let noised = pictures::noised(&runner.splits.train, &preprocess, &schedule, &scale.timesteps)?;
+    let noised = pictures::noised(
+        &runner.splits.train,
+        &preprocess,
+        &schedule,
+        &scale.timesteps,
+    )?;
     let samples = pictures::samples(&scale.checkpoint);
     let report = document::build(experiment, scale, &record, noised, samples);
     diffrep_report::check(&report)?;
-    write_bytes_atomic(dir.join("report.html"), diffrep_report::to_html(&report).as_bytes())?;
-    write_bytes_atomic(dir.join("report.md"), diffrep_report::to_markdown(&report, "figures").as_bytes())?;
+    write_bytes_atomic(
+        dir.join("report.html"),
+        diffrep_report::to_html(&report).as_bytes(),
+    )?;
+    write_bytes_atomic(
+        dir.join("report.md"),
+        diffrep_report::to_markdown(&report, "figures").as_bytes(),
+    )?;
     create_dir_all(dir.join("figures"))?;
     for (name, bytes) in diffrep_report::assets(&report) {
         write_bytes_atomic(dir.join("figures").join(name), &bytes)?;
@@ -176,7 +226,10 @@ fn read_splits(scale: &Scale) -> Result<(Splits, Splits)> {
     let available = available_splits(&scale.data)?;
     let all_train = open(&scale.data, Split::Train)?;
     if !available.contains(&Split::Test) {
-        bail!("{} has no test split: add t10k-* files or a test folder", scale.data.display());
+        bail!(
+            "{} has no test split: add t10k-* files or a test folder",
+            scale.data.display()
+        );
     }
     let (train, validation) = if available.contains(&Split::Validation) {
         (all_train, open(&scale.data, Split::Validation)?)
@@ -243,31 +296,55 @@ impl Runner<'_> {
     }
 
     fn pixel_settings(&self, taps: &[TapInfo]) -> Result<Settings> {
-        let wanted: Result<Vec<_>> =
-            self.scale.pixel_pools.iter().map(|&pool| setting(None, 1, pool)).collect();
+        let wanted: Result<Vec<_>> = self
+            .scale
+            .pixel_pools
+            .iter()
+            .map(|&pool| setting(None, 1, pool))
+            .collect();
         Ok(Settings::new(wanted?, taps, self.study.schedule)?)
     }
 
-    fn sweep<E: Encoder>(&self, subject: &Subject<'_, E>, groups: &[Settings]) -> Result<Vec<Cell>> {
+    fn sweep<E: Encoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        groups: &[Settings],
+    ) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
         for settings in groups {
             let found = self.watched(|on| {
-                self.study.sweep(subject, &self.sweep_splits, settings, &self.sweep_recipe, on)
+                self.study.sweep(
+                    subject,
+                    &self.sweep_splits,
+                    settings,
+                    &self.sweep_recipe,
+                    on,
+                )
             })?;
             cells.extend(found);
         }
         Ok(cells)
     }
 
-    fn score<E: Encoder>(&self, subject: &Subject<'_, E>, setting: Setting, seed: u64) -> Result<Final> {
+    fn score<E: Encoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        setting: Setting,
+        seed: u64,
+    ) -> Result<Final> {
         let settings = Settings::new([setting], &subject.encoder.taps(), self.study.schedule)?;
         self.watched(|on| {
-            self.study.score(subject, &self.splits, &settings, &self.recipe, seed, on)
+            self.study
+                .score(subject, &self.splits, &settings, &self.recipe, seed, on)
         })
     }
 
     /// Sweep, choice and final scores of one encoder.
-    fn subject<E: Encoder>(&self, subject: &Subject<'_, E>, groups: &[Settings]) -> Result<SubjectResult> {
+    fn subject<E: Encoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        groups: &[Settings],
+    ) -> Result<SubjectResult> {
         let cells = self.sweep(subject, groups)?;
         let chosen = choose(&cells).context("the sweep has no cell")?.setting;
         let finals = self
@@ -276,13 +353,21 @@ impl Runner<'_> {
             .iter()
             .map(|&seed| self.score(subject, chosen, seed))
             .collect::<Result<_>>()?;
-        Ok(SubjectResult { name: subject.name.clone(), cells: vec![cells], finals })
+        Ok(SubjectResult {
+            name: subject.name.clone(),
+            cells: vec![cells],
+            finals,
+        })
     }
 
     /// The same network with random weights, tuned over the same grid; each is scored with a seed of
     /// its own. Networks that are not swept take the best setting of those that are.
     fn random_networks(&self, network: &UNet, device: &Device) -> Result<SubjectResult> {
-        let mut result = SubjectResult { name: "random".into(), cells: Vec::new(), finals: Vec::new() };
+        let mut result = SubjectResult {
+            name: "random".into(),
+            cells: Vec::new(),
+            finals: Vec::new(),
+        };
         let mut shared: Option<Cell> = None;
         for index in 0..self.scale.random_networks {
             let weights_seed = index as u64;
@@ -296,14 +381,22 @@ impl Runner<'_> {
             if index < self.scale.random_networks_swept {
                 let cells = self.sweep(&subject, &self.swept(&control.taps())?)?;
                 let chosen = choose(&cells).context("the sweep has no cell")?.clone();
-                if shared.as_ref().is_none_or(|best| chosen.accuracy > best.accuracy) {
+                if shared
+                    .as_ref()
+                    .is_none_or(|best| chosen.accuracy > best.accuracy)
+                {
                     shared = Some(chosen.clone());
                 }
                 let seed = self.scale.seeds[index % self.scale.seeds.len()];
-                result.finals.push(self.score(&subject, chosen.setting, seed)?);
+                result
+                    .finals
+                    .push(self.score(&subject, chosen.setting, seed)?);
                 result.cells.push(cells);
             } else {
-                let setting = shared.as_ref().context("no random network was swept")?.setting;
+                let setting = shared
+                    .as_ref()
+                    .context("no random network was swept")?
+                    .setting;
                 let seed = self.scale.seeds[index % self.scale.seeds.len()];
                 result.finals.push(self.score(&subject, setting, seed)?);
             }
@@ -341,7 +434,11 @@ impl Runner<'_> {
 
 fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {
     let block = diffrep_taps::BlockIndex::new(block).context("blocks are counted from 1")?;
-    Ok(Setting { t, block, pool: PoolSize::new(pool)? })
+    Ok(Setting {
+        t,
+        block,
+        pool: PoolSize::new(pool)?,
+    })
 }
 
 /// Writes the diffusion probe of the first seed for `diffrep classify`.
@@ -353,7 +450,11 @@ fn save_head(
     recipe: &Recipe,
     dir: &Path,
 ) -> Result<()> {
-    let Some(chosen) = results.subjects.first().and_then(|subject| subject.finals.first()) else {
+    let Some(chosen) = results
+        .subjects
+        .first()
+        .and_then(|subject| subject.finals.first())
+    else {
         return Ok(());
     };
     let info = HeadInfo {

@@ -21,8 +21,9 @@ pub(crate) fn noised(
     timesteps: &[usize],
 ) -> Result<ImageGrid> {
     let classes = dataset.class_names().len().min(ROWS);
-    let firsts: Vec<usize> =
-        (0..classes).filter_map(|c| dataset.labels().iter().position(|l| *l as usize == c)).collect();
+    let firsts: Vec<usize> = (0..classes)
+        .filter_map(|c| dataset.labels().iter().position(|l| *l as usize == c))
+        .collect();
     let (size, channels) = (preprocess.size, preprocess.channels.count());
     let mut clean = vec![0.0; firsts.len() * preprocess.len()];
     load_batch(dataset, preprocess, &firsts, None, &mut clean)?;
@@ -31,11 +32,17 @@ pub(crate) fn noised(
         images.push(bytes(x0, channels));
         for &t in timesteps {
             let mut noise = vec![0.0f32; x0.len()];
-            let key = Key::new(0, Stream::Noise).sample(dataset.id(index)).t(schedule.check(t)? as u32);
+            let key = Key::new(0, Stream::Noise)
+                .sample(dataset.id(index))
+                .t(schedule.check(t)? as u32);
             key.fill_normal(&mut noise);
             let signal = schedule.sqrt_alphas_cumprod[t] as f32;
             let sigma = schedule.sqrt_one_minus_alphas_cumprod[t] as f32;
-            let x_t: Vec<f32> = x0.iter().zip(&noise).map(|(x, e)| signal * x + sigma * e).collect();
+            let x_t: Vec<f32> = x0
+                .iter()
+                .zip(&noise)
+                .map(|(x, e)| signal * x + sigma * e)
+                .collect();
             images.push(bytes(&x_t, channels));
         }
     }
@@ -46,7 +53,10 @@ pub(crate) fn noised(
                   This is all that the encoder sees."
             .into(),
         columns,
-        row_labels: firsts.iter().map(|&i| names[dataset.label(i) as usize].clone()).collect(),
+        row_labels: firsts
+            .iter()
+            .map(|&i| names[dataset.label(i) as usize].clone())
+            .collect(),
         column_labels: std::iter::once("clean".to_string())
             .chain(timesteps.iter().map(|t| format!("t = {t}")))
             .collect(),

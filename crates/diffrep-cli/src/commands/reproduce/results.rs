@@ -4,7 +4,9 @@ use anyhow::{Context, Result};
 use diffrep_extract::Setting;
 use diffrep_plan::{Experiment, Published, Scale};
 use diffrep_probe::{Cell, Final, Recipe, Splits};
-use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap, paired_bootstrap_seeds, verdict};
+use diffrep_stats::{
+    PairedDifference, Spread, Verdict, paired_bootstrap, paired_bootstrap_seeds, verdict,
+};
 use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
@@ -88,9 +90,15 @@ impl Results {
         splits: &Splits,
     ) -> Result<Self> {
         let correct = |subject: &SubjectResult| -> Vec<Vec<bool>> {
-            subject.finals.iter().map(|score| score.correct.0.clone()).collect()
+            subject
+                .finals
+                .iter()
+                .map(|score| score.correct.0.clone())
+                .collect()
         };
-        let diffusion = subjects.first().context("the diffusion model comes first")?;
+        let diffusion = subjects
+            .first()
+            .context("the diffusion model comes first")?;
         let ours = correct(diffusion);
         let summary = subjects
             .iter()
@@ -105,13 +113,18 @@ impl Results {
                     features: subject.finals.first().map_or(0, |score| score.dim),
                     test: Spread::of(&accuracies)?,
                     behind: (i > 0)
-                        .then(|| paired_bootstrap_seeds(&ours, &correct(subject), RESAMPLES, LEVEL, 0))
+                        .then(|| {
+                            paired_bootstrap_seeds(&ours, &correct(subject), RESAMPLES, LEVEL, 0)
+                        })
                         .transpose()?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
         let mut claims = against_controls(&summary);
-        claims.extend(shape(diffusion.cells.first().map_or(&[], Vec::as_slice), taps.len())?);
+        claims.extend(shape(
+            diffusion.cells.first().map_or(&[], Vec::as_slice),
+            taps.len(),
+        )?);
         Ok(Self {
             scale: scale.into(),
             settings: experiment.scale(scale)?.clone(),
@@ -142,11 +155,19 @@ fn against_controls(summary: &[Summary]) -> Vec<Claim> {
             let difference = row.behind.clone()?;
             let text = match row.name.as_str() {
                 "pixels" => "Diffusion features classify better than raw pixels".to_string(),
-                "random" => "Diffusion features classify better than the same network with random weights".into(),
+                "random" => {
+                    "Diffusion features classify better than the same network with random weights"
+                        .into()
+                }
                 other => format!("Diffusion features classify better than {other}"),
             };
             let verdict = verdict(&difference, 0.0);
-            Some(Claim { text, measured_on: test.into(), difference, verdict })
+            Some(Claim {
+                text,
+                measured_on: test.into(),
+                difference,
+                verdict,
+            })
         })
         .collect()
 }
@@ -161,9 +182,15 @@ fn shape(cells: &[Cell], blocks: usize) -> Result<Vec<Claim>> {
         return Ok(claims);
     };
     let mut claim = |text: String, better: &Cell, worse: &Cell| -> Result<()> {
-        let difference = paired_bootstrap(&better.correct.0, &worse.correct.0, RESAMPLES, LEVEL, 0)?;
+        let difference =
+            paired_bootstrap(&better.correct.0, &worse.correct.0, RESAMPLES, LEVEL, 0)?;
         let verdict = verdict(&difference, 0.0);
-        claims.push(Claim { text, measured_on: on.into(), difference, verdict });
+        claims.push(Claim {
+            text,
+            measured_on: on.into(),
+            difference,
+            verdict,
+        });
         Ok(())
     };
     let best_of = |keep: &dyn Fn(&Cell) -> bool| {
@@ -186,7 +213,11 @@ fn shape(cells: &[Cell], blocks: usize) -> Result<Vec<Claim>> {
     let early = best_of(&|c| c.setting.t.is_some_and(|t| t < 500));
     if let (Some(early), Some(late)) = (early, late) {
         let (a, b) = (early.setting.t.unwrap_or(0), late.setting.t.unwrap_or(0));
-        claim(format!("The best early step (t = {a}) beats the best step of t >= 500 (t = {b})"), &early, &late)?;
+        claim(
+            format!("The best early step (t = {a}) beats the best step of t >= 500 (t = {b})"),
+            &early,
+            &late,
+        )?;
     }
     Ok(claims)
 }
