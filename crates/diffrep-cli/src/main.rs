@@ -1,4 +1,4 @@
-//! `diffrep`: how good a classifier is hidden inside a diffusion model?
+#![doc = include_str!("../README.md")]
 
 mod commands;
 mod device;
@@ -34,9 +34,9 @@ enum Command {
     Extract(commands::extract::ExtractArgs),
     Probe(commands::probe::ProbeArgs),
     Pretrain(commands::pretrain::PretrainArgs),
-    //W     Inspect(commands::inspect::InspectArgs),
-    //W     Import(commands::import::ImportArgs),
-    //W     Forward(commands::forward::ForwardArgs),
+    Inspect(commands::inspect::InspectArgs),
+    Import(commands::import::ImportArgs),
+    Forward(commands::forward::ForwardArgs),
 }
 
 fn main() -> ExitCode {
@@ -53,9 +53,9 @@ fn main() -> ExitCode {
         Command::Extract(args) => commands::extract::run(args, printer),
         Command::Probe(args) => commands::probe::run(args, printer),
         Command::Pretrain(args) => commands::pretrain::run(args, printer),
-        //W         Command::Inspect(args) => commands::inspect::run(args, printer),
-        //W         Command::Import(args) => commands::import::run(args, printer),
-        //W         Command::Forward(args) => commands::forward::run(args, printer),
+        Command::Inspect(args) => commands::inspect::run(args, printer),
+        Command::Import(args) => commands::import::run(args, printer),
+        Command::Forward(args) => commands::forward::run(args, printer),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

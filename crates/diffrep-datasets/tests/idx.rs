@@ -155,8 +155,10 @@ fn a_header_that_promises_too_much_takes_no_memory() {
 
 #[test]
 fn damaged_compression_names_the_file() {
-    let mut packed = gzipped(&[SMALL.as_slice(), &[9; 1_000]].concat());
-    packed[12..20].fill(0xff);
+    // The checksum at the end: what is damaged inside shows differently in each decompressor.
+    let mut packed = gzipped(SMALL.as_slice());
+    let end = packed.len();
+    packed[end - 8..end - 4].fill(0xff);
     let error = error_of(&packed);
     assert!(
         matches!(

@@ -102,12 +102,13 @@ pub fn read_arch(path: &Path) -> Result<UNetConfig, ImportError> {
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(parse)?;
     if value.get("kind").is_some() {
         let config: UNetConfig = serde_json::from_value(value).map_err(parse)?;
-        config.blocks().map_err(config_error)?;
+        sound(path, &config)?;
         return Ok(config);
     }
     let args: ReferenceArgs = serde_json::from_value(value).map_err(parse)?;
     let told = args.params;
     let config = UNetConfig::try_from(args).map_err(config_error)?;
+    sound(path, &config)?;
     let count = parameter_count(&config).map_err(config_error)?;
     match told {
         Some(told) if told != count => Err(refuse(format!(
@@ -115,6 +116,28 @@ pub fn read_arch(path: &Path) -> Result<UNetConfig, ImportError> {
         ))),
         _ => Ok(config),
     }
+}
+
+/// Holds an architecture of unknown origin to bounds within which no size overflows, and to itself.
+fn sound(path: &Path, config: &UNetConfig) -> Result<(), ImportError> {
+    let mult = config.channel_mult.iter().fold(0.0, |most: f64, mult| most.max(mult.abs()));
+    for (what, value, most) in [
+        ("image_size", config.image_size, 1 << 14),
+        ("in_channels", config.in_channels, 1 << 10),
+        ("model_channels", config.model_channels, 1 << 14),
+        ("out_channels", config.out_channels, 1 << 20),
+        ("num_res_blocks", config.num_res_blocks, 1 << 6),
+        ("num_classes", config.num_classes.unwrap_or(1), 1 << 24),
+        ("the number of levels", config.channel_mult.len(), 12),
+        ("the largest multiplier", mult.ceil() as usize, 64),
+    ] {
+        if !(1..=most).contains(&value) {
+            let reason = format!("{what} is {value}: expected 1 to {most}");
+            return Err(ImportError::Arch { path: path.into(), reason });
+        }
+    }
+    config.blocks().map_err(|source| ImportError::Config { path: path.into(), source })?;
+    Ok(())
 }
 
 /// A network in a few words.

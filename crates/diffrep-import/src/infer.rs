@@ -42,6 +42,9 @@ pub struct Inferred {
     pub unknown: Vec<Unknown>,
 }
 
+/// More elements than any axis of a tensor in such a network has.
+const LARGEST_AXIS: usize = 1 << 24;
+
 /// Shapes by name.
 type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 

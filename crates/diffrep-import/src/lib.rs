@@ -17,7 +17,7 @@ pub use infer::{Inferred, Unknown, infer};
 pub use load::{Imported, load};
 pub use presets::{preset, preset_names};
 pub use raw::{RawCheckpoint, TensorInfo};
-pub use report::{Fate, ImportReport, TensorReport, check};
+pub use report::{Fate, ImportReport, TensorReport, check, require_complete};
 pub use sniff::Container;
 pub use values::Dtype;
 pub use write::{WeightDtype, write, write_tensors};

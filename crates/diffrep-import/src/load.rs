@@ -7,8 +7,7 @@ use burn::tensor::{Device, TensorData};
 use diffrep_artifact::Sha256Hex;
 use diffrep_unet::{UNet, UNetConfig, with_state_dict};
 
-use crate::report::refuse_incomplete;
-use crate::{ImportError, ImportReport, RawCheckpoint, check, resolve};
+use crate::{ImportError, ImportReport, RawCheckpoint, check, require_complete, resolve};
 
 /// A network read from a file.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub fn load(
     let raw = RawCheckpoint::open(path)?;
     let (config, source) = resolve(&raw, arch)?;
     let report = check(&raw, &config, source)?;
-    refuse_incomplete(&raw, &config, &report)?;
+    require_complete(&raw, &config, &report)?;
     let network = config.init(device).map_err(|source| ImportError::Config {
         path: path.into(),
         source,

@@ -136,8 +136,13 @@ pub fn check(
     })
 }
 
-/// The error that an incomplete report means.
-pub(crate) fn refuse_incomplete(
+/// Nothing if the report is complete, else the error that [`load`](crate::load) would give.
+///
+/// # Errors
+///
+/// When a parameter is missing, unused, misshapen or not a float; the message names the first few
+/// and says what the file looks like instead.
+pub fn require_complete(
     raw: &RawCheckpoint,
     config: &UNetConfig,
     report: &ImportReport,
@@ -170,14 +175,7 @@ pub(crate) fn refuse_incomplete(
     if report.is_complete() {
         return Ok(());
     }
-    let hint = match (infer(raw.path(), raw.tensors()), looks_like(raw.tensors())) {
-        (_, Some(other)) => format!("; it looks like {other}"),
-        (Ok(found), None) if describe(&found.config) != describe(config) => {
-            format!("; its tensors look like {}", describe(&found.config))
-        }
-        (Ok(_), None) => String::new(),
-        (Err(_), None) => "; its tensors are not those of an ADM network".into(),
-    };
+    let hint = hint(raw, config, report);
     let network = describe(config);
     Err(ImportError::Mismatch {
         path: raw.path().into(),
@@ -187,4 +185,18 @@ pub(crate) fn refuse_incomplete(
         misshapen,
         hint,
     })
+}
+
+/// What the file looks like instead; nothing if most of it fits.
+fn hint(raw: &RawCheckpoint, config: &UNetConfig, report: &ImportReport) -> String {
+    let fits = |tensor: &&TensorReport| matches!(tensor.fate, Fate::Applied | Fate::Converted(_));
+    let mostly = 2 * report.tensors.iter().filter(fits).count() > report.tensors.len();
+    match (looks_like(raw.tensors()), infer(raw.path(), raw.tensors())) {
+        (Some(other), _) if !mostly => format!("; it looks like {other}"),
+        (None, Err(_)) if !mostly => "; its tensors are not those of an ADM network".into(),
+        (_, Ok(found)) if describe(&found.config) != describe(config) => {
+            format!("; its tensors look like {}", describe(&found.config))
+        }
+        _ => String::new(),
+    }
 }

@@ -1,0 +1,135 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use clap::Args;
+use diffrep_artifact::read_bytes;
+use diffrep_import::{load, read_arch, write_tensors};
+use diffrep_taps::{Condition, Encoder, TapSet};
+use diffrep_unet::UNetConfig;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::device::DeviceSpec;
+use crate::printer::Printer;
+
+/// Run a network on given tensors and write every block's output: how parity is checked.
+///
+/// The input file holds `x` [N, C, H, W] (f32, taken as already noised), `t` [N] and, for a
+/// class-conditional network, `y` [N]. The output file holds `block_01`.. in the paper's numbering
+/// and `out`, all f32.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    diffrep forward --checkpoint fixtures/golden/adm_classcond.pt --arch fixtures/golden/adm_classcond.json \\\n      \
+    --input fixtures/golden/adm_classcond.safetensors --out out.safetensors")]
+pub(crate) struct ForwardArgs {
+    /// The network's weights.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    #[arg(long)]
+    arch: Option<PathBuf>,
+    /// Tensors `x`, `t` and `y`.
+    #[arg(long)]
+    input: PathBuf,
+    /// The file to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Where to compute: flex, cuda:N, tch.
+    #[arg(long, default_value = "flex")]
+    device: DeviceSpec,
+}
+
+pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
+    let device = args.device.open()?;
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let imported = load(&args.checkpoint, arch, &device)?;
+    let network = imported.network;
+    let (x, condition) = read_input(&args.input, network.config(), &device)?;
+    let (taps, out) = network.forward_with_taps(x, &condition, &TapSet::all(&network.taps())?);
+    let mut tensors: Vec<(String, TensorData)> = taps
+        .into_iter()
+        .map(|(block, map)| (format!("block_{:02}", block.get()), map.into_data()))
+        .collect();
+    let [batch, outputs, height, width] = out.dims();
+    let out = if [height, width] == [1, 1] && network.config().image_size > 1 {
+        out.reshape([batch, outputs]).into_data()
+    } else {
+        out.into_data()
+    };
+    tensors.push(("out".into(), out));
+    write_tensors(&args.out, &tensors, &BTreeMap::new())?;
+    printer.result(&format!("{}: {} blocks and out", args.out.display(), tensors.len() - 1));
+    Ok(())
+}
+
+/// Numbers of one tensor of the input file, whatever their type, with its shape.
+fn numbers(file: &SafeTensors<'_>, path: &Path, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    let view = file
+        .tensor(name)
+        .with_context(|| format!("{} has no tensor `{name}`", path.display()))?;
+    let data = view.data();
+    let values = match view.dtype() {
+        Dtype::F32 => {
+            data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        Dtype::F64 => data
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| f64::from_le_bytes(*bytes) as f32)
+            .collect(),
+        Dtype::I64 => data
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| i64::from_le_bytes(*bytes) as f32)
+            .collect(),
+        Dtype::I32 => data
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| i32::from_le_bytes(*bytes) as f32)
+            .collect(),
+        other => bail!("{}: `{name}` is {other:?}; f32, f64, i32 and i64 can be read", path.display()),
+    };
+    Ok((values, view.shape().to_vec()))
+}
+
+fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tensor<4>, Condition)> {
+    let bytes = read_bytes(path)?;
+    let file = SafeTensors::deserialize(&bytes)
+        .with_context(|| format!("{} is not a safetensors file", path.display()))?;
+    let (x, shape) = numbers(&file, path, "x")?;
+    let expected = [config.in_channels, config.image_size, config.image_size];
+    ensure!(
+        shape.len() == 4 && shape[0] > 0 && shape[1..] == expected,
+        "{}: `x` is {shape:?}, the network takes [N, {}, {}, {}]",
+        path.display(),
+        expected[0],
+        expected[1],
+        expected[2]
+    );
+    let batch = shape[0];
+    let (t, t_shape) = numbers(&file, path, "t")?;
+    ensure!(t_shape == [batch], "{}: `t` is {t_shape:?}, not [{batch}]", path.display());
+    let mut condition = Condition {
+        t: Some(Tensor::from_data(TensorData::new(t, [batch]), device)),
+        ..Condition::default()
+    };
+    if let Some(classes) = config.num_classes {
+        let (y, y_shape) = numbers(&file, path, "y")?;
+        ensure!(y_shape == [batch], "{}: `y` is {y_shape:?}, not [{batch}]", path.display());
+        ensure!(
+            y.iter().all(|label| *label >= 0.0 && (*label as usize) < classes),
+            "{}: a label of `y` is out of range 0..={}",
+            path.display(),
+            classes - 1
+        );
+        let labels: Vec<i64> = y.iter().map(|label| *label as i64).collect();
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch]), device);
+        condition = condition.with_label(labels);
+    }
+    let x = Tensor::from_data(TensorData::new(x, [batch, expected[0], expected[1], expected[2]]), device);
+    Ok((x, condition))
+}

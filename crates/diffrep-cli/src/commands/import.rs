@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use diffrep_import::{WeightDtype, load, read_arch, write};
+
+use crate::device::DeviceSpec;
+use crate::printer::Printer;
+
+/// Rewrite a checkpoint as one self-describing safetensors file.
+///
+/// Loading is strict: a tensor that is missing, unused, misshapen or not finite is an error.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    diffrep import 256x256_diffusion_uncond.pt --out adm256.safetensors\n  \
+    diffrep import model.pt --arch arch.json --dtype f16 --out model.safetensors")]
+pub(crate) struct ImportArgs {
+    /// A .pt or .safetensors file.
+    file: PathBuf,
+    /// The file to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    #[arg(long)]
+    arch: Option<PathBuf>,
+    /// Type of the written weights.
+    #[arg(long, default_value = "f32")]
+    dtype: DtypeArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DtypeArg {
+    F32,
+    F16,
+}
+
+pub(crate) fn run(args: &ImportArgs, printer: Printer) -> Result<()> {
+    let device = DeviceSpec::Flex.open()?;
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let imported = load(&args.file, arch, &device)?;
+    let dtype = match args.dtype {
+        DtypeArg::F32 => WeightDtype::F32,
+        DtypeArg::F16 => WeightDtype::F16,
+    };
+    let sha256 = write(&args.out, &imported.network, dtype, &imported.metadata)?;
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "from": { "file": args.file, "sha256": imported.sha256 },
+            "to": { "file": args.out, "sha256": sha256 },
+            "report": imported.report,
+        }))?);
+    } else {
+        let counts = imported.report.counts();
+        let counts: Vec<String> =
+            counts.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
+        printer.result(&format!(
+            "{}: {}; architecture {}; SHA-256 {sha256}",
+            args.out.display(),
+            counts.join(", "),
+            imported.report.source
+        ));
+    }
+    Ok(())
+}

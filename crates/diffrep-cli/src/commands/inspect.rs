@@ -1,0 +1,85 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use diffrep_artifact::Sha256Hex;
+use diffrep_import::{RawCheckpoint, check, read_arch, resolve};
+use diffrep_report::{Cell, Column, Table, to_terminal_table};
+use diffrep_unet::{parameter_count, parameter_count_up_to};
+
+use crate::printer::Printer;
+
+/// Say what is in a checkpoint: architecture, blocks with shapes, parameters, and what would fail.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  diffrep inspect fixtures/mini/model.safetensors\n  \
+    diffrep inspect 256x256_diffusion_uncond.pt --json\n  diffrep inspect model.pt --arch arch.json"
+)]
+pub(crate) struct InspectArgs {
+    /// A .pt or .safetensors file.
+    file: PathBuf,
+    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    #[arg(long)]
+    arch: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
+    let raw = RawCheckpoint::open(&args.file)?;
+    let sha256 = Sha256Hex::hash_file(&args.file)?;
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let (config, source) = resolve(&raw, arch)?;
+    let report = check(&raw, &config, source.clone())?;
+    let blocks = config.blocks()?;
+    let total = parameter_count(&config)?;
+    let mut rows = Vec::new();
+    let mut taps = Vec::new();
+    for block in blocks.iter() {
+        let tap = &block.tap;
+        let up_to = parameter_count_up_to(&config, tap.block)?;
+        rows.push(vec![
+            Cell::text(tap.block.to_string()),
+            Cell::text(tap.name.clone()),
+            Cell::text(format!("{} x {} x {}", tap.channels, tap.height, tap.width)),
+            Cell::text(up_to.to_string()),
+        ]);
+        taps.push(serde_json::json!({ "tap": tap, "parameters_up_to": up_to }));
+    }
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "file": args.file,
+            "container": raw.container(),
+            "sha256": sha256,
+            "architecture": config,
+            "architecture_by": source,
+            "parameters": total,
+            "taps": taps,
+            "tensors": report.counts(),
+            "loads": report.is_complete(),
+            "report": report,
+        }))?);
+        return Ok(());
+    }
+    printer.result(&format!("{}: {}, SHA-256 {sha256}", args.file.display(), raw.container()));
+    printer.result(&format!("architecture ({source}): {}", serde_json::to_string(&config)?));
+    printer.result(&format!("parameters: {total}"));
+    printer.result(&to_terminal_table(&Table {
+        caption: "Blocks in the paper's numbering, with the parameters needed up to each".into(),
+        columns: vec![
+            Column::number("block"),
+            Column::text("name"),
+            Column::text("channels x height x width"),
+            Column::number("parameters up to it"),
+        ],
+        rows,
+        highlight: Vec::new(),
+    }));
+    let counts: Vec<String> =
+        report.counts().iter().map(|(fate, count)| format!("{count} {fate}")).collect();
+    let verdict = if report.is_complete() {
+        "this file loads"
+    } else {
+        "this file does not load: some tensors are missing, unused or misshapen (--json lists them)"
+    };
+    printer.result(&format!("tensors: {}; {verdict}", counts.join(", ")));
+    Ok(())
+}
