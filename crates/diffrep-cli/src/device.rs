@@ -54,6 +54,14 @@ impl fmt::Display for DeviceSpec {
 }
 
 impl DeviceSpec {
+    /// How many micro-batches are worth computing side by side: one a processor on a CPU.
+    pub(crate) fn workers(self) -> usize {
+        match self {
+            Self::Flex => std::thread::available_parallelism().map_or(1, usize::from),
+            _ => 1,
+        }
+    }
+
     /// The burn device, or one sentence on how to get a binary that has it.
     pub(crate) fn open(self) -> Result<Device> {
         match self {

@@ -90,7 +90,7 @@ pub(crate) fn open(
 /// The first eight bytes, big-endian, of the SHA-256 of a relative path.
 fn id_of(name: &str) -> u64 {
     let hash = Sha256Hex::hash_bytes(name.as_bytes());
-    u64::from_str_radix(&hash.as_str()[..16], 16).expect("a hash is hexadecimal")
+    u64::from_str_radix(&hash.as_str()[..16], 16).expect("a hash is hexadecimal") >> 1
 }
 
 fn is_image(name: &str) -> bool {

@@ -63,6 +63,9 @@ pub struct Extraction<'a> {
     pub dtype: FeatureDtype,
     /// Rows a shard.
     pub shard_rows: usize,
+    /// Micro-batches computed side by side, each on a thread of its own: fills a CPU where single
+    /// operators do not. Changes no number; 1 on a GPU.
+    pub workers: usize,
 }
 
 /// The features of some images, one `[images, features]` buffer for each column of `settings`.
@@ -199,7 +202,7 @@ impl Extraction<'_> {
     ///
     /// When an image cannot be read, a feature is not finite, the folder holds another job or a
     /// shard cannot be written. Shards already written stay.
-    pub fn run<E: Encoder>(
+    pub fn run<E: Encoder + Sync>(
         &self,
         encoder: &E,
         dir: &Path,
@@ -213,14 +216,28 @@ impl Extraction<'_> {
         for shard in missing {
             let indices: Vec<usize> = (shard.start..shard.end).collect();
             let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
-            for part in indices.chunks(MICRO_BATCH) {
-                for (column, values) in columns
-                    .iter_mut()
-                    .zip(features(encoder, self, part, device)?)
-                {
-                    column.extend(values);
+            let parts: Vec<&[usize]> = indices.chunks(MICRO_BATCH).collect();
+            for together in parts.chunks(self.workers.max(1)) {
+                let found: Vec<_> = std::thread::scope(|scope| {
+                    let threads: Vec<_> = together
+                        .iter()
+                        .map(|part| scope.spawn(|| features(encoder, self, part, device)))
+                        .collect();
+                    threads
+                        .into_iter()
+                        .map(|thread| {
+                            thread
+                                .join()
+                                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                        })
+                        .collect()
+                });
+                for found in found {
+                    for (column, values) in columns.iter_mut().zip(found?) {
+                        column.extend(values);
+                    }
                 }
-                done += part.len();
+                done += together.iter().map(|part| part.len()).sum::<usize>();
                 progress(done, total);
             }
             let data = ShardData {

@@ -120,7 +120,10 @@ pub fn read_arch(path: &Path) -> Result<UNetConfig, ImportError> {
 
 /// Holds an architecture of unknown origin to bounds within which no size overflows, and to itself.
 fn sound(path: &Path, config: &UNetConfig) -> Result<(), ImportError> {
-    let mult = config.channel_mult.iter().fold(0.0, |most: f64, mult| most.max(mult.abs()));
+    let mult = config
+        .channel_mult
+        .iter()
+        .fold(0.0, |most: f64, mult| most.max(mult.abs()));
     for (what, value, most) in [
         ("image_size", config.image_size, 1 << 14),
         ("in_channels", config.in_channels, 1 << 10),
@@ -133,10 +136,16 @@ fn sound(path: &Path, config: &UNetConfig) -> Result<(), ImportError> {
     ] {
         if !(1..=most).contains(&value) {
             let reason = format!("{what} is {value}: expected 1 to {most}");
-            return Err(ImportError::Arch { path: path.into(), reason });
+            return Err(ImportError::Arch {
+                path: path.into(),
+                reason,
+            });
         }
     }
-    config.blocks().map_err(|source| ImportError::Config { path: path.into(), source })?;
+    config.blocks().map_err(|source| ImportError::Config {
+        path: path.into(),
+        source,
+    })?;
     Ok(())
 }
 

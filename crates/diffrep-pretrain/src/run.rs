@@ -211,9 +211,10 @@ impl Pretraining {
                 match found.get(name) {
                     Some(other) if other.dims() == value.dims() => {}
                     _ => {
-                        return Err(
-                            malformed(format!("`{prefix}.{name}` is missing or misshapen")).into(),
-                        );
+                        return Err(malformed(format!(
+                            "`{prefix}.{name}` is missing or misshapen"
+                        ))
+                        .into());
                     }
                 }
             }

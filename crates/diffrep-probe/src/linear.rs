@@ -356,6 +356,8 @@ mod tests {
         let device = Device::flex();
         let recipe = Recipe {
             epochs: 40,
+            step_every: 40,
+            learning_rates: vec![0.03, 0.1],
             ..Recipe::named("mini").unwrap()
         };
         let (train, validation) = (blobs(600, 1), blobs(300, 2));

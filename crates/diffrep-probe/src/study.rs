@@ -42,6 +42,8 @@ pub struct Study<'a> {
     pub schedule: &'a Schedule,
     /// Where to compute.
     pub device: &'a Device,
+    /// Micro-batches extracted side by side; 1 on a GPU.
+    pub workers: usize,
 }
 
 /// An encoder under study.
@@ -204,11 +206,12 @@ impl Study<'_> {
             encoder_hash: hash.into(),
             dtype: FeatureDtype::F16,
             shard_rows: SHARD_ROWS,
+            workers: self.workers,
         }
     }
 
     /// Extracts two or three splits into `dir/features/name-*` and reports one progress for all.
-    fn extract<E: Encoder>(
+    fn extract<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         name: &str,
@@ -245,7 +248,7 @@ impl Study<'_> {
     /// # Errors
     ///
     /// When an image, a shard or a probe fails.
-    pub fn sweep<E: Encoder>(
+    pub fn sweep<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         splits: &Splits,
@@ -325,7 +328,7 @@ impl Study<'_> {
     /// # Errors
     ///
     /// When an image, a shard or a probe fails.
-    pub fn score<E: Encoder>(
+    pub fn score<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         splits: &Splits,

@@ -236,6 +236,27 @@ impl UNetConfig {
     /// When sizes do not divide as the network needs.
     pub fn blocks(&self) -> Result<Blocks, ConfigError> {
         let refuse = |reason: String| Err(ConfigError { reason });
+        let sizes = [
+            ("image_size", self.image_size),
+            ("in_channels", self.in_channels),
+            ("model_channels", self.model_channels),
+            ("out_channels", self.out_channels),
+            ("num_res_blocks", self.num_res_blocks),
+            ("number of levels", self.channel_mult.len()),
+        ];
+        let limits = [1 << 16, 1 << 12, 1 << 16, 1 << 20, 1 << 8, 16];
+        for ((name, size), limit) in sizes.into_iter().zip(limits) {
+            if size > limit {
+                return refuse(format!("its {name} is {size}, more than {limit}"));
+            }
+        }
+        if let Some(mult) = self
+            .channel_mult
+            .iter()
+            .find(|m| !(**m > 0.0 && **m <= 256.0))
+        {
+            return refuse(format!("a channel multiplier is {mult}, not in 0 to 256"));
+        }
         let levels = self.level_channels();
         if levels.is_empty() || self.num_res_blocks == 0 {
             return refuse("it needs at least one level and one residual block a level".into());

@@ -96,6 +96,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
             encoder_hash: saved.info.encoder_sha256.clone(),
             dtype: FeatureDtype::F32,
             shard_rows: 1,
+            workers: 1,
         };
         let columns = features(&encoder.network, &job, &[0], &device)?;
         let vector = columns

@@ -136,6 +136,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             DtypeArg::Bf16 => FeatureDtype::Bf16,
         },
         shard_rows: args.shard_rows,
+        workers: args.device.workers(),
     };
     let start = std::time::Instant::now();
     let mut progress = printer.progress("extract", dataset.len() as u64);

@@ -59,7 +59,11 @@ pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
     };
     tensors.push(("out".into(), out));
     write_tensors(&args.out, &tensors, &BTreeMap::new())?;
-    printer.result(&format!("{}: {} blocks and out", args.out.display(), tensors.len() - 1));
+    printer.result(&format!(
+        "{}: {} blocks and out",
+        args.out.display(),
+        tensors.len() - 1
+    ));
     Ok(())
 }
 
@@ -70,9 +74,10 @@ fn numbers(file: &SafeTensors<'_>, path: &Path, name: &str) -> Result<(Vec<f32>,
         .with_context(|| format!("{} has no tensor `{name}`", path.display()))?;
     let data = view.data();
     let values = match view.dtype() {
-        Dtype::F32 => {
-            data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
+        Dtype::F32 => data
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
         Dtype::F64 => data
             .as_chunks::<8>()
             .0
@@ -91,7 +96,10 @@ fn numbers(file: &SafeTensors<'_>, path: &Path, name: &str) -> Result<(Vec<f32>,
             .iter()
             .map(|bytes| i32::from_le_bytes(*bytes) as f32)
             .collect(),
-        other => bail!("{}: `{name}` is {other:?}; f32, f64, i32 and i64 can be read", path.display()),
+        other => bail!(
+            "{}: `{name}` is {other:?}; f32, f64, i32 and i64 can be read",
+            path.display()
+        ),
     };
     Ok((values, view.shape().to_vec()))
 }
@@ -112,16 +120,25 @@ fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tens
     );
     let batch = shape[0];
     let (t, t_shape) = numbers(&file, path, "t")?;
-    ensure!(t_shape == [batch], "{}: `t` is {t_shape:?}, not [{batch}]", path.display());
+    ensure!(
+        t_shape == [batch],
+        "{}: `t` is {t_shape:?}, not [{batch}]",
+        path.display()
+    );
     let mut condition = Condition {
         t: Some(Tensor::from_data(TensorData::new(t, [batch]), device)),
         ..Condition::default()
     };
     if let Some(classes) = config.num_classes {
         let (y, y_shape) = numbers(&file, path, "y")?;
-        ensure!(y_shape == [batch], "{}: `y` is {y_shape:?}, not [{batch}]", path.display());
         ensure!(
-            y.iter().all(|label| *label >= 0.0 && (*label as usize) < classes),
+            y_shape == [batch],
+            "{}: `y` is {y_shape:?}, not [{batch}]",
+            path.display()
+        );
+        ensure!(
+            y.iter()
+                .all(|label| *label >= 0.0 && (*label as usize) < classes),
             "{}: a label of `y` is out of range 0..={}",
             path.display(),
             classes - 1
@@ -130,6 +147,9 @@ fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tens
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch]), device);
         condition = condition.with_label(labels);
     }
-    let x = Tensor::from_data(TensorData::new(x, [batch, expected[0], expected[1], expected[2]]), device);
+    let x = Tensor::from_data(
+        TensorData::new(x, [batch, expected[0], expected[1], expected[2]]),
+        device,
+    );
     Ok((x, condition))
 }

@@ -51,8 +51,10 @@ pub(crate) fn run(args: &ImportArgs, printer: Printer) -> Result<()> {
         }))?);
     } else {
         let counts = imported.report.counts();
-        let counts: Vec<String> =
-            counts.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(fate, count)| format!("{count} {fate}"))
+            .collect();
         printer.result(&format!(
             "{}: {}; architecture {}; SHA-256 {sha256}",
             args.out.display(),

@@ -59,8 +59,15 @@ pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
         }))?);
         return Ok(());
     }
-    printer.result(&format!("{}: {}, SHA-256 {sha256}", args.file.display(), raw.container()));
-    printer.result(&format!("architecture ({source}): {}", serde_json::to_string(&config)?));
+    printer.result(&format!(
+        "{}: {}, SHA-256 {sha256}",
+        args.file.display(),
+        raw.container()
+    ));
+    printer.result(&format!(
+        "architecture ({source}): {}",
+        serde_json::to_string(&config)?
+    ));
     printer.result(&format!("parameters: {total}"));
     printer.result(&to_terminal_table(&Table {
         caption: "Blocks in the paper's numbering, with the parameters needed up to each".into(),
@@ -73,8 +80,11 @@ pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
         rows,
         highlight: Vec::new(),
     }));
-    let counts: Vec<String> =
-        report.counts().iter().map(|(fate, count)| format!("{count} {fate}")).collect();
+    let counts: Vec<String> = report
+        .counts()
+        .iter()
+        .map(|(fate, count)| format!("{count} {fate}"))
+        .collect();
     let verdict = if report.is_complete() {
         "this file loads"
     } else {

@@ -120,6 +120,7 @@ fn one(
         preprocess,
         schedule: &schedule,
         device,
+        workers: spec.workers(),
     };
     let runner = Runner {
         study,
@@ -305,7 +306,7 @@ impl Runner<'_> {
         Ok(Settings::new(wanted?, taps, self.study.schedule)?)
     }
 
-    fn sweep<E: Encoder>(
+    fn sweep<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         groups: &[Settings],
@@ -326,7 +327,7 @@ impl Runner<'_> {
         Ok(cells)
     }
 
-    fn score<E: Encoder>(
+    fn score<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         setting: Setting,
@@ -340,7 +341,7 @@ impl Runner<'_> {
     }
 
     /// Sweep, choice and final scores of one encoder.
-    fn subject<E: Encoder>(
+    fn subject<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         groups: &[Settings],
