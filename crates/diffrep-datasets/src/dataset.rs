@@ -169,7 +169,7 @@ impl Dataset {
 
     /// Identity of a sample: unique within the split, the same in every subset, used to key its noise.
     ///
-    /// For IDX files it is the position in the original file, for class folders the first eight bytes (big-endian) of
+    /// For IDX files it is the position in the original file, for class folders the first 63 bits (big-endian) of
     /// the SHA-256 of `class/.../file` below the split's folder.
     ///
     /// # Panics

@@ -87,7 +87,7 @@ pub(crate) fn open(
     Ok(Dataset::from_parts(split, class_names, labels, ids, source))
 }
 
-/// The first eight bytes, big-endian, of the SHA-256 of a relative path.
+/// The first 63 bits, big-endian, of the SHA-256 of a relative path: an id that a signed 64-bit column holds.
 fn id_of(name: &str) -> u64 {
     let hash = Sha256Hex::hash_bytes(name.as_bytes());
     u64::from_str_radix(&hash.as_str()[..16], 16).expect("a hash is hexadecimal") >> 1

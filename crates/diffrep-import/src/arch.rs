@@ -74,10 +74,7 @@ pub fn resolve(
             }
         }
     };
-    config.blocks().map_err(|source| ImportError::Config {
-        path: path.into(),
-        source,
-    })?;
+    sound(path, &config)?;
     Ok((config, source))
 }
 

@@ -64,6 +64,14 @@ pub fn infer(path: &Path, tensors: &[TensorInfo]) -> Result<Inferred, ImportErro
         path: path.into(),
         reason,
     };
+    // Keeps every product below within bounds, whatever a file claims.
+    let within = |axis: &usize| (1..=LARGEST_AXIS).contains(axis);
+    if let Some(odd) = tensors.iter().find(|t| !t.shape.iter().all(within)) {
+        return Err(not_adm(format!(
+            "tensor `{}` has shape {:?}, and axes go from 1 to {LARGEST_AXIS}",
+            odd.name, odd.shape
+        )));
+    }
     let facts = facts(&shapes).map_err(|reason| {
         not_adm(match looks_like(tensors) {
             Some(other) => format!("{reason}; it looks like {other}"),

@@ -32,17 +32,6 @@ impl Dtype {
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
-
-    /// Bytes an element takes; `None` where no conversion exists.
-    pub(crate) fn size(self) -> Option<usize> {
-        match self {
-            Self::F64 | Self::I64 | Self::U64 => Some(8),
-            Self::F32 | Self::I32 | Self::U32 => Some(4),
-            Self::F16 | Self::BF16 | Self::I16 | Self::U16 => Some(2),
-            Self::I8 | Self::U8 | Self::Bool => Some(1),
-            Self::Other => None,
-        }
-    }
 }
 
 impl fmt::Display for Dtype {
@@ -175,7 +164,6 @@ mod tests {
         ];
         for (dtype, bytes) in one {
             assert_eq!(to_f32(bytes, dtype), Ok(vec![1.0]), "{dtype}");
-            assert_eq!(dtype.size(), Some(bytes.len()));
         }
     }
 

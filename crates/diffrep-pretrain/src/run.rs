@@ -9,7 +9,7 @@ use diffrep_rng::{Key, Stream};
 use diffrep_schedule::{Schedule, noise_batch};
 use diffrep_taps::Condition;
 use diffrep_train::{AdamW, Checkpoint, Ema, TrainError, parameters, with_parameters};
-use diffrep_unet::{ConfigError, UNet};
+use diffrep_unet::{ConfigError, UNet, initial_network};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PretrainConfig;
@@ -162,8 +162,7 @@ impl Pretraining {
             });
         }
         let plain = device.clone().without_autodiff();
-        plain.seed(config.seed);
-        let network = config.network.init(&plain)?;
+        let network = initial_network(&config.network, config.seed, &plain)?;
         let network = network.train();
         let mut train: Vec<usize> = (0..images).collect();
         Key::new(config.seed, Stream::Split)

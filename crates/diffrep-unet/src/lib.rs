@@ -19,7 +19,7 @@ pub use config::{
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
 pub use names::{NamedParameter, named_parameters, state_dict, with_state_dict};
-pub use random::random_network;
+pub use random::{initial_network, random_network};
 pub use reference::ReferenceArgs;
 pub use res_block::{ResBlock, ResampleLayer};
 pub use shapes::{ParameterShape, Place, parameter_count, parameter_count_up_to, parameter_shapes};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use burn::tensor::{Device, TensorData};
 use diffrep_rng::{Key, Stream};
 
-use crate::config::{ConfigError, UNetConfig};
+use crate::config::{ClassifierPool, ConfigError, Kind, UNetConfig};
 use crate::{UNet, named_parameters, with_state_dict};
 
 /// A network in which every layer has PyTorch's default initialisation, the layers that a
@@ -59,6 +59,38 @@ pub fn random_network(
             }
         };
         Some(TensorData::new(values, shape.to_vec()))
+    }))
+}
+
+/// A network as a training starts it: as [`random_network`], with the last layer of each residual
+/// and attention block and of the output map at zero, as the reference does.
+///
+/// # Errors
+///
+/// When the configuration does not fit together.
+pub fn initial_network(
+    config: &UNetConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<UNet, ConfigError> {
+    let network = random_network(config, seed, device)?;
+    let shapes: HashMap<String, Vec<usize>> = named_parameters(&network)
+        .into_iter()
+        .map(|parameter| (parameter.key, parameter.shape))
+        .collect();
+    let head = match config.kind {
+        Kind::UNet => Some("out.2."),
+        Kind::Encoder(ClassifierPool::Adaptive) => Some("out.3."),
+        Kind::Encoder(_) => None,
+    };
+    Ok(with_state_dict(network, |key| {
+        let last = key.contains(".out_layers.3.")
+            || key.contains(".proj_out.")
+            || head.is_some_and(|head| key.starts_with(head));
+        last.then(|| {
+            let shape = shapes[key].clone();
+            TensorData::new(vec![0.0f32; shape.iter().product()], shape)
+        })
     }))
 }
 
