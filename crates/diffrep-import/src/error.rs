@@ -175,13 +175,13 @@ pub enum ImportError {
         /// The network, in words.
         network: String,
         /// Parameters of the network that the file lacks.
-        missing: Vec<String>,
+        missing: Box<[String]>,
         /// Tensors of the file that the network lacks.
-        unused: Vec<String>,
+        unused: Box<[String]>,
         /// Tensors of another shape.
-        misshapen: Vec<Misshapen>,
+        misshapen: Box<[Misshapen]>,
         /// What the file looks like instead, or nothing.
-        hint: String,
+        hint: Box<str>,
     },
 }
 

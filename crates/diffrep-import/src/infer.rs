@@ -14,6 +14,7 @@ use diffrep_unet::{
 use serde::Serialize;
 
 use crate::presets::recognise;
+use crate::sniff::looks_like;
 use crate::{ImportError, TensorInfo};
 
 /// Something that names and shapes do not tell.
@@ -342,28 +343,4 @@ fn differences(config: &UNetConfig, shapes: &Shapes<'_>) -> Option<usize> {
         })
         .count();
     Some(wanted.len() + shapes.len() - 2 * shared)
-}
-
-/// Another kind of network that has tensors with such names.
-pub(crate) fn looks_like(tensors: &[TensorInfo]) -> Option<&'static str> {
-    let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
-    let signs = [
-        (
-            "model.diffusion_model.",
-            "a whole Stable Diffusion checkpoint",
-        ),
-        (
-            "transformer_blocks.",
-            "a U-Net with cross-attention (Stable Diffusion)",
-        ),
-        ("down_blocks.", "a diffusers U-Net"),
-        ("blocks.0.attn.qkv", "a vision transformer"),
-        ("layer1.0.conv1", "a ResNet"),
-        ("Mixed_5b", "an Inception network"),
-        ("exp_avg", "an optimiser's state"),
-    ];
-    signs
-        .into_iter()
-        .find(|(part, _)| has(part))
-        .map(|(_, kind)| kind)
 }

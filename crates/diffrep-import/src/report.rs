@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::arch::describe;
 use crate::error::Misshapen;
-use crate::infer::looks_like;
+use crate::sniff::looks_like;
 use crate::{ArchSource, Container, Dtype, ImportError, RawCheckpoint, infer};
 
 /// What becomes of a tensor.
@@ -180,10 +180,10 @@ pub fn require_complete(
     Err(ImportError::Mismatch {
         path: raw.path().into(),
         network,
-        missing,
-        unused,
-        misshapen,
-        hint,
+        missing: missing.into(),
+        unused: unused.into(),
+        misshapen: misshapen.into(),
+        hint: hint.into(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a file is, told by its first bytes and not by its name.
+//! What a file is, told by its content and not by its name.
 
 use std::fmt;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::Path;
 use diffrep_artifact::ArtifactError;
 use serde::Serialize;
 
-use crate::ImportError;
+use crate::{ImportError, TensorInfo};
 
 /// How a checkpoint's tensors lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -135,6 +135,30 @@ fn describe(head: &[u8]) -> String {
         }
         None => "of an unknown kind".into(),
     }
+}
+
+/// Another kind of network that has tensors with such names.
+pub(crate) fn looks_like(tensors: &[TensorInfo]) -> Option<&'static str> {
+    let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
+    let signs = [
+        (
+            "model.diffusion_model.",
+            "a whole Stable Diffusion checkpoint",
+        ),
+        (
+            "transformer_blocks.",
+            "a U-Net with cross-attention (Stable Diffusion)",
+        ),
+        ("down_blocks.", "a diffusers U-Net"),
+        ("blocks.0.attn.qkv", "a vision transformer"),
+        ("layer1.0.conv1", "a ResNet"),
+        ("Mixed_5b", "an Inception network"),
+        ("exp_avg", "an optimiser's state"),
+    ];
+    signs
+        .into_iter()
+        .find(|(part, _)| has(part))
+        .map(|(_, kind)| kind)
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Parity with the reference implementation: weights as PyTorch saved them, and the output of every
 //! block that PyTorch computed from them (fixtures/golden/README.md).
+#![allow(
+    clippy::print_stdout,
+    reason = "the errors found are worth reading, and so is a skipped test"
+)]
 
 use std::path::{Path, PathBuf};
 
