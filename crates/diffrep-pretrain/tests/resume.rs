@@ -82,7 +82,7 @@ fn train(config: PretrainConfig, path: &Path, stop: impl Fn(u64)) -> (Vec<Vec<u3
     let weights = state_dict(&run.averaged())
         .into_iter()
         .map(|(_, data)| {
-            data.to_vec::<f32>()
+            data.try_to_vec::<f32>()
                 .unwrap()
                 .into_iter()
                 .map(f32::to_bits)
