@@ -37,7 +37,7 @@ impl Tiles {
         #[cfg(target_arch = "x86_64")]
         {
             let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
-            if wide && width % 16 == 0 {
+            if wide && width.is_multiple_of(16) {
                 return Some(Self {
                     lanes: 16,
                     block: 8,
@@ -46,7 +46,7 @@ impl Tiles {
                     weight: zmm::weight,
                 });
             }
-            if wide && width % 8 == 0 {
+            if wide && width.is_multiple_of(8) {
                 return Some(Self {
                     lanes: 8,
                     block: 8,
@@ -55,7 +55,9 @@ impl Tiles {
                     weight: ymm32::weight,
                 });
             }
-            if width % 8 == 0 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+            if width.is_multiple_of(8)
+                && is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
             {
                 return Some(Self {
                     lanes: 8,
