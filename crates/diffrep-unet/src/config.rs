@@ -262,7 +262,7 @@ impl UNetConfig {
             return refuse("it needs at least one level and one residual block a level".into());
         }
         let factor = 1usize.checked_shl(levels.len() as u32 - 1).unwrap_or(0);
-        if factor == 0 || self.image_size == 0 || self.image_size % factor != 0 {
+        if factor == 0 || self.image_size == 0 || !self.image_size.is_multiple_of(factor) {
             return refuse(format!(
                 "image_size {} is not a multiple of {factor}, the down-sampling of {} levels",
                 self.image_size,
