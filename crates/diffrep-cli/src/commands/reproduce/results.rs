@@ -152,7 +152,7 @@ fn against_controls(summary: &[Summary]) -> Vec<Claim> {
     summary
         .iter()
         .filter_map(|row| {
-            let difference = row.behind.clone()?;
+            let difference = row.behind?;
             let text = match row.name.as_str() {
                 "pixels" => "Diffusion features classify better than raw pixels".to_string(),
                 "random" => {
