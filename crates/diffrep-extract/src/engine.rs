@@ -10,6 +10,7 @@ use diffrep_store::{ColumnSpec, FeatureDtype, ShardData, StoreError, StoreSpec, 
 use diffrep_taps::{Condition, Encoder};
 use serde::Serialize;
 
+use crate::crew::Crew;
 use crate::setting::{SettingError, Settings};
 
 /// Images that go through the network together. Fixed, so that an image meets the same arithmetic
@@ -63,8 +64,8 @@ pub struct Extraction<'a> {
     pub dtype: FeatureDtype,
     /// Rows a shard.
     pub shard_rows: usize,
-    /// Micro-batches computed side by side, each on a thread of its own: fills a CPU where single
-    /// operators do not. Changes no number; 1 on a GPU.
+    /// Micro-batches computed side by side, each on one thread: fills a CPU where single operators
+    /// do not. Changes no number; 1 on a GPU.
     pub workers: usize,
 }
 
@@ -210,35 +211,26 @@ impl Extraction<'_> {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<(), ExtractError> {
         let mut writer = StoreWriter::open(dir, self.store_spec()?)?;
+        let crew = Crew::new(self.workers);
         let missing = writer.missing_shards();
         let total = self.dataset.len();
         let mut done = total - missing.iter().map(|shard| shard.rows()).sum::<usize>();
         for shard in missing {
             let indices: Vec<usize> = (shard.start..shard.end).collect();
-            let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
             let parts: Vec<&[usize]> = indices.chunks(MICRO_BATCH).collect();
-            for together in parts.chunks(self.workers.max(1)) {
-                let found: Vec<_> = std::thread::scope(|scope| {
-                    let threads: Vec<_> = together
-                        .iter()
-                        .map(|part| scope.spawn(|| features(encoder, self, part, device)))
-                        .collect();
-                    threads
-                        .into_iter()
-                        .map(|thread| {
-                            thread
-                                .join()
-                                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                        })
-                        .collect()
-                });
-                for found in found {
-                    for (column, values) in columns.iter_mut().zip(found?) {
-                        column.extend(values);
-                    }
+            let found = crew.map(
+                &parts,
+                |part| features(encoder, self, part, device),
+                |part| {
+                    done += part.len();
+                    progress(done, total);
+                },
+            )?;
+            let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
+            for part in found {
+                for (column, values) in columns.iter_mut().zip(part) {
+                    column.extend(values);
                 }
-                done += together.iter().map(|part| part.len()).sum::<usize>();
-                progress(done, total);
             }
             let data = ShardData {
                 ids: indices.iter().map(|&i| self.dataset.id(i)).collect(),

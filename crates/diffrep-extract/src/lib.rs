@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod crew;
 mod engine;
 mod pixels;
 mod setting;

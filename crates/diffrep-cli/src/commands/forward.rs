@@ -15,8 +15,8 @@ use crate::printer::Printer;
 
 /// Run a network on given tensors and write every block's output: how parity is checked.
 ///
-/// The input file holds `x` [N, C, H, W] (f32, taken as already noised), `t` [N] and, for a
-/// class-conditional network, `y` [N]. The output file holds `block_01`.. in the paper's numbering
+/// The input file holds `x` `[N, C, H, W]` (f32, taken as already noised), `t` `[N]` and, for a
+/// class-conditional network, `y` `[N]`. The output file holds `block_01`.. in the paper's numbering
 /// and `out`, all f32.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
