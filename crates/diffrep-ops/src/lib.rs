@@ -15,4 +15,4 @@ mod cpu;
 mod extension;
 mod operators;
 
-pub use operators::{Activation, conv2d_same, group_norm};
+pub use operators::{Activation, conv2d_same, double, group_norm, halve};

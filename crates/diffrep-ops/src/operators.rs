@@ -1,4 +1,9 @@
-use burn::tensor::{Tensor, activation::silu, module::conv2d, ops::ConvOptions};
+use burn::tensor::{
+    Tensor,
+    activation::silu,
+    module::{avg_pool2d, conv2d},
+    ops::{AvgPoolOptions, ConvOptions},
+};
 
 /// What follows a normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub fn group_norm(
     activation: Activation,
 ) -> Tensor<4> {
     #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-    if vectorised::takes_norm(&x) {
+    if vectorised::on_flex(&x) {
         return vectorised::group_norm(x, scale, shift, groups, eps, activation);
     }
     let [batch, channels, height, width] = x.dims();
@@ -65,6 +70,35 @@ pub fn group_norm(
     }
 }
 
+/// Half the height and width: the mean of each 2x2 square. An odd last row or column is left out.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, channels, height, width]`; result: `[batch, channels, height / 2, width / 2]`
+pub fn halve(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+    if vectorised::takes_halving(&x) {
+        return vectorised::halve(x);
+    }
+    avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([2, 2]))
+}
+
+/// Twice the height and width, each value in a 2x2 square (nearest neighbour).
+///
+/// # Shapes
+///
+/// - `x`: `[batch, channels, height, width]`; result: `[batch, channels, 2 * height, 2 * width]`
+pub fn double(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+    if vectorised::on_flex(&x) {
+        return vectorised::double(x);
+    }
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height, 1, width, 1])
+        .expand([batch, channels, height, 2, width, 2])
+        .reshape([batch, channels, 2 * height, 2 * width])
+}
+
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
 mod vectorised {
     use burn::backend::Dispatch;
@@ -72,9 +106,11 @@ mod vectorised {
 
     use super::Activation;
     use crate::cpu::conv::Shape;
-    use crate::extension::{KernelOps, NormOptions};
+    use crate::extension::conv::ConvOps;
+    use crate::extension::norm::{NormOps, NormOptions};
+    use crate::extension::resample::ResampleOps;
 
-    fn on_flex(tensor: &Tensor<4>) -> bool {
+    pub(super) fn on_flex(tensor: &Tensor<4>) -> bool {
         tensor.dtype() == DType::F32 && crate::operators::is_flex(&tensor.device())
     }
 
@@ -101,8 +137,17 @@ mod vectorised {
         Tensor::from_dispatch(Dispatch::same_conv2d(x, weight, bias))
     }
 
-    pub(super) fn takes_norm(x: &Tensor<4>) -> bool {
-        on_flex(x)
+    pub(super) fn takes_halving(x: &Tensor<4>) -> bool {
+        let [_, _, height, width] = x.dims();
+        height % 2 == 0 && width % 2 == 0 && on_flex(x)
+    }
+
+    pub(super) fn halve(x: Tensor<4>) -> Tensor<4> {
+        Tensor::from_dispatch(Dispatch::halve(x.into_dispatch(), 0.25))
+    }
+
+    pub(super) fn double(x: Tensor<4>) -> Tensor<4> {
+        Tensor::from_dispatch(Dispatch::double(x.into_dispatch(), 1.0))
     }
 
     pub(super) fn group_norm(

@@ -2,9 +2,12 @@
 //! Run with `--features flex` (the workspace build enables it).
 
 use burn::tensor::{
-    Device, Tensor, TensorData, activation::silu, module::conv2d, ops::ConvOptions,
+    Device, Tensor, TensorData,
+    activation::silu,
+    module::{avg_pool2d, conv2d},
+    ops::{AvgPoolOptions, ConvOptions},
 };
-use diffrep_ops::{Activation, conv2d_same, group_norm};
+use diffrep_ops::{Activation, conv2d_same, double, group_norm, halve};
 use proptest::prelude::*;
 
 fn device() -> Device {
@@ -143,8 +146,36 @@ fn normalisation_of_the_mini_network() {
     }
 }
 
+fn check_resampling([batch, channels, height, width]: [usize; 4]) {
+    let device = device();
+    let x = values([batch, channels, height, width], 12, &device);
+    let pooled = avg_pool2d(x.clone(), AvgPoolOptions::new([2, 2]).with_stride([2, 2]));
+    let repeated = x
+        .clone()
+        .reshape([batch, channels, height, 1, width, 1])
+        .expand([batch, channels, height, 2, width, 2])
+        .reshape([batch, channels, 2 * height, 2 * width]);
+    for (found, expected, what) in [
+        (halve(x.clone()), pooled, "half"),
+        (double(x.clone()), repeated, "double"),
+    ] {
+        check(found.clone().detach(), expected.clone().detach(), what);
+        let probe = values(found.dims(), 13, &device).detach();
+        let found = (found * probe.clone()).sum().backward();
+        let expected = (expected * probe).sum().backward();
+        check(x.grad(&found).unwrap(), x.grad(&expected).unwrap(), what);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn resampling(
+        batch in 1usize..4, channels in 1usize..12, height in 2usize..9, width in 2usize..33,
+    ) {
+        check_resampling([batch, channels, height, width]);
+    }
 
     #[test]
     fn convolution(

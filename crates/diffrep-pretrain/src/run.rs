@@ -10,6 +10,7 @@ use diffrep_schedule::{Schedule, noise_batch};
 use diffrep_taps::Condition;
 use diffrep_train::{AdamW, Checkpoint, Ema, TrainError, parameters, with_parameters};
 use diffrep_unet::{ConfigError, UNet, initial_network};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PretrainConfig;
@@ -49,6 +50,9 @@ pub enum PretrainError {
         /// Images a batch.
         batch: usize,
     },
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The loss or the gradients left the finite numbers.
     #[error(
         "the training diverged at step {step} (loss {loss}, gradient norm {norm}): lower the learning rate or the clipping norm; the last checkpoint is still good"
@@ -135,6 +139,8 @@ pub struct Pretraining {
     device: Device,
     train: Vec<usize>,
     held_out: Vec<usize>,
+    /// The threads, divided among the micro-batches, so that none waits for another.
+    pools: Vec<ThreadPool>,
 }
 
 impl Pretraining {
@@ -171,6 +177,11 @@ impl Pretraining {
         let mut held_out = train.split_off(images - config.held_out);
         held_out.sort_unstable();
         train.sort_unstable();
+        let parts = config.micro_batches.max(1);
+        let threads = (rayon::current_num_threads() / parts).max(1);
+        let pools = (0..parts)
+            .map(|_| ThreadPoolBuilder::new().num_threads(threads).build())
+            .collect::<Result<_, _>>()?;
         let mut run = Self {
             optimizer: AdamW::new(config.optimizer),
             ema: Ema::new(&network, config.ema_decay),
@@ -185,6 +196,7 @@ impl Pretraining {
             device: plain,
             train,
             held_out,
+            pools,
         };
         if checkpoint.exists() {
             run.restore(checkpoint)?;
@@ -351,20 +363,22 @@ impl Pretraining {
         let parts: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = indices
                 .chunks(part)
-                .map(|part| {
+                .zip(&self.pools)
+                .map(|(part, pool)| {
                     // Leaves of its own: the parts share no autodiff graph.
                     let network = self.network.valid().train();
                     let config = &self.record.config;
                     let device = self.device.clone().autodiff();
                     let share = part.len() as f64 / indices.len() as f64;
-                    scope.spawn(move || {
+                    let work = move || {
                         let total =
                             part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
                         let total = total * share;
                         let value = f64::from(total.clone().into_scalar::<f32>());
                         let gradients = GradientsParams::from_grads(total.backward(), &network);
                         Ok::<_, DatasetError>((value, gradients))
-                    })
+                    };
+                    scope.spawn(move || pool.install(work))
                 })
                 .collect();
             threads

@@ -1,6 +1,6 @@
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::silu, module::avg_pool2d, ops::AvgPoolOptions};
-use diffrep_ops::Activation;
+use burn::tensor::{Device, Tensor, activation::silu};
+use diffrep_ops::{Activation, double, halve};
 
 use crate::config::Direction;
 use crate::layers::{Conv2d, GroupNorm, Linear, zeroed};
@@ -80,13 +80,8 @@ impl ResBlock {
 /// 2x2 average pooling, or nearest neighbour to twice the size.
 pub(crate) fn change(x: Tensor<4>, direction: Direction) -> Tensor<4> {
     match direction {
-        Direction::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([2, 2])),
-        Direction::Up => {
-            let [batch, channels, height, width] = x.dims();
-            x.reshape([batch, channels, height, 1, width, 1])
-                .expand([batch, channels, height, 2, width, 2])
-                .reshape([batch, channels, 2 * height, 2 * width])
-        }
+        Direction::Down => halve(x),
+        Direction::Up => double(x),
     }
 }
 

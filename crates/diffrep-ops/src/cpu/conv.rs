@@ -5,10 +5,12 @@
 //! or the number of threads. The weight gradient sums over the batch in groups of fixed count.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
 use super::tiles::Tiles;
+use super::written;
 
 /// Batch groups of the weight gradient: fixed, so that its bits do not depend on the threads.
 const GROUPS: usize = 4;
@@ -147,37 +149,35 @@ fn pack(shape: &Shape, block: usize, weight: impl Fn(usize, usize, usize) -> f32
 /// `y[n, o] = bias[o] + sum over (i, tap) of weight[o, i, tap] * x[n, i]`.
 ///
 /// `x`: `[batch, channels_in, height, width]`, `weight`: `[channels_out, channels_in, k, k]`,
-/// `bias`: `[channels_out]` or empty, `y`: `[batch, channels_out, height, width]`.
-pub(crate) fn forward(shape: &Shape, x: &[f32], weight: &[f32], bias: &[f32], y: &mut [f32]) {
+/// `bias`: `[channels_out]` or empty, result: `[batch, channels_out, height, width]`.
+pub(crate) fn forward(shape: &Shape, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let taps = shape.taps_per_channel();
-    run(shape, x, bias, y, |output, input, tap| {
+    run(shape, x, bias, |output, input, tap| {
         weight[(output * shape.channels_in + input) * taps + tap]
-    });
+    })
 }
 
 /// Gradient for `x` from the gradient for `y`; `shape` is that of the forward pass.
-pub(crate) fn input_gradient(shape: &Shape, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub(crate) fn input_gradient(shape: &Shape, dy: &[f32], weight: &[f32]) -> Vec<f32> {
     let turned = Shape {
         channels_in: shape.channels_out,
         channels_out: shape.channels_in,
         ..*shape
     };
     let taps = shape.taps_per_channel();
-    run(&turned, dy, &[], dx, |output, input, tap| {
+    run(&turned, dy, &[], |output, input, tap| {
         weight[(input * shape.channels_in + output) * taps + taps - 1 - tap]
-    });
+    })
 }
 
 fn run(
     shape: &Shape,
     x: &[f32],
     bias: &[f32],
-    y: &mut [f32],
     weight: impl Fn(usize, usize, usize) -> f32,
-) {
+) -> Vec<f32> {
     let tiles = Tiles::choose(shape.width).expect("the shape was checked by `supported`");
     assert_eq!(x.len(), shape.batch * shape.channels_in * shape.plane());
-    assert_eq!(y.len(), shape.batch * shape.channels_out * shape.plane());
     let packed = pack(shape, tiles.block, weight);
     let mut shifts = bias.to_vec();
     shifts.resize(shape.channels_out.next_multiple_of(tiles.block), 0.0);
@@ -186,39 +186,45 @@ fn run(
     let weights_per_block = taps.len() * tiles.block;
 
     let images = x.par_chunks(shape.channels_in * shape.plane());
-    images
-        .zip(y.par_chunks_mut(shape.channels_out * shape.plane()))
-        .for_each(|(image, y)| {
-            with_scratch(shape.channels_in * shape.padded_plane(), |padded| {
-                pad_image(shape, image, padded);
-                let padded = &*padded;
-                let blocks = y.par_chunks_mut(tiles.block * shape.plane()).enumerate();
-                blocks.for_each(|(block, y)| {
-                    let channels = y.len() / shape.plane();
-                    let weights = &packed[block * weights_per_block..][..weights_per_block];
-                    let shifts = &shifts[block * tiles.block..][..tiles.block];
-                    for first in (0..bases.len()).step_by(2) {
-                        // An odd last vector is computed twice.
-                        let second = (first + 1).min(bases.len() - 1);
-                        // SAFETY: `Tiles::choose` tested the features; bases and taps stay inside the
-                        // padded image and places inside a plane by construction in `Shape`.
-                        unsafe {
-                            (tiles.forward)(
-                                padded.as_ptr(),
-                                &taps,
-                                weights.as_ptr(),
-                                [bases[first], bases[second]],
-                                y.as_mut_ptr(),
-                                [places[first], places[second]],
-                                shape.plane(),
-                                channels,
-                                shifts.as_ptr(),
-                            );
+    let size = shape.batch * shape.channels_out * shape.plane();
+    let fill = |y: &mut [MaybeUninit<f32>]| {
+        images
+            .zip(y.par_chunks_mut(shape.channels_out * shape.plane()))
+            .for_each(|(image, y)| {
+                with_scratch(shape.channels_in * shape.padded_plane(), |padded| {
+                    pad_image(shape, image, padded);
+                    let padded = &*padded;
+                    let blocks = y.par_chunks_mut(tiles.block * shape.plane()).enumerate();
+                    blocks.for_each(|(block, y)| {
+                        let channels = y.len() / shape.plane();
+                        let weights = &packed[block * weights_per_block..][..weights_per_block];
+                        let shifts = &shifts[block * tiles.block..][..tiles.block];
+                        for first in (0..bases.len()).step_by(2) {
+                            // An odd last vector is computed twice.
+                            let second = (first + 1).min(bases.len() - 1);
+                            // SAFETY: `Tiles::choose` tested the features; bases and taps stay inside the
+                            // padded image and places inside a plane by construction in `Shape`.
+                            unsafe {
+                                (tiles.forward)(
+                                    padded.as_ptr(),
+                                    &taps,
+                                    weights.as_ptr(),
+                                    [bases[first], bases[second]],
+                                    y.as_mut_ptr().cast(),
+                                    [places[first], places[second]],
+                                    shape.plane(),
+                                    channels,
+                                    shifts.as_ptr(),
+                                );
+                            }
                         }
-                    }
+                    });
                 });
             });
-        });
+    };
+    // SAFETY: the blocks of an image cover its output channels, and the places of the vectors every
+    // pixel of a plane.
+    unsafe { written(size, fill) }
 }
 
 /// Gradient for the weights, `[channels_out, channels_in, k, k]`.

@@ -1,7 +1,12 @@
 //! Group normalisation with a scale and shift per image and channel, and an optional SiLU, in one
 //! pass over the map: y = act(scale * (x - mean) / sqrt(variance + eps) + shift).
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
+
+use super::vector::{Job, dispatch};
+use super::written;
 
 /// Sizes of a normalisation.
 #[derive(Clone, Copy, Debug)]
@@ -29,40 +34,6 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
         values,
         with: |v| v,
     })
-}
-
-/// What runs under the widest vector instructions of this processor.
-trait Job {
-    type Output;
-    fn run(self) -> Self::Output;
-}
-
-/// Runs `job` compiled for the widest instruction set that the processor has.
-fn dispatch<J: Job>(job: J) -> J::Output {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,fma")]
-        fn widest<J: Job>(job: J) -> J::Output {
-            job.run()
-        }
-        #[target_feature(enable = "avx2,fma")]
-        fn wide<J: Job>(job: J) -> J::Output {
-            job.run()
-        }
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-        {
-            // SAFETY: the features were just tested.
-            return unsafe { widest(job) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just tested.
-            return unsafe { wide(job) };
-        }
-    }
-    job.run()
 }
 
 struct SumOf<'a, F> {
@@ -131,7 +102,7 @@ struct Forward<'a> {
     x: &'a [f32],
     scale: &'a [f32],
     shift: &'a [f32],
-    y: &'a mut [f32],
+    y: &'a mut [MaybeUninit<f32>],
 }
 
 impl Job for Forward<'_> {
@@ -150,34 +121,38 @@ impl Job for Forward<'_> {
             if self.shape.silu {
                 for (x, y) in x.iter().zip(y) {
                     let z = a * x + b;
-                    *y = z * sigmoid(z);
+                    y.write(z * sigmoid(z));
                 }
             } else {
                 for (x, y) in x.iter().zip(y) {
-                    *y = a * x + b;
+                    y.write(a * x + b);
                 }
             }
         }
     }
 }
 
-/// `x`, `y`: `[batch, channels, plane]`; `scale`, `shift`: `[batch, channels]`.
-pub(crate) fn forward(shape: &Shape, x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+/// `x`, result: `[batch, channels, plane]`; `scale`, `shift`: `[batch, channels]`.
+pub(crate) fn forward(shape: &Shape, x: &[f32], scale: &[f32], shift: &[f32]) -> Vec<f32> {
     let channels = shape.channels_per_group();
     let size = channels * shape.plane;
-    x.par_chunks(size)
-        .zip(y.par_chunks_mut(size))
-        .with_min_len(8)
-        .enumerate()
-        .for_each(|(group, (x, y))| {
-            dispatch(Forward {
-                shape,
-                x,
-                scale: &scale[group * channels..][..channels],
-                shift: &shift[group * channels..][..channels],
-                y,
+    let fill = |y: &mut [MaybeUninit<f32>]| {
+        x.par_chunks(size)
+            .zip(y.par_chunks_mut(size))
+            .with_min_len(8)
+            .enumerate()
+            .for_each(|(group, (x, y))| {
+                dispatch(Forward {
+                    shape,
+                    x,
+                    scale: &scale[group * channels..][..channels],
+                    shift: &shift[group * channels..][..channels],
+                    y,
+                });
             });
-        });
+    };
+    // SAFETY: the groups cover every value, and each is written.
+    unsafe { written(x.len(), fill) }
 }
 
 struct Backward<'a> {
