@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use half::f16;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -99,6 +102,166 @@ fn checkpoints_that_are_none() {
         !Path::new(&out).exists(),
         "a failed command left {out} behind"
     );
+}
+
+/// The mini checkpoint with `change` made to its tensors, as (name, shape, f32 values).
+fn changed(path: &Path, change: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) -> String {
+    let bytes = std::fs::read(model()).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = file
+        .iter()
+        .map(|(name, view)| {
+            let (halves, _) = view.data().as_chunks::<2>();
+            let values = halves.iter().map(|half| f16::from_le_bytes(*half).to_f32());
+            (name.to_string(), view.shape().to_vec(), values.collect())
+        })
+        .collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    change(&mut tensors);
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, shape, values)| {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+            (name, shape, bytes.collect())
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    safetensors::serialize_to_file(views, metadata.metadata().clone(), path).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn weights_that_are_not_those_of_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out").display().to_string();
+    let path = dir.path().join("model.safetensors");
+    let name = "input_blocks.1.0.in_layers.2.weight";
+    let find = |tensors: &[(String, Vec<usize>, Vec<f32>)]| {
+        tensors.iter().position(|tensor| tensor.0 == name).unwrap()
+    };
+    let intact = changed(&path, |_| ());
+    works(&extract(&intact, &data(), &out, &["--limit", "1"]));
+    std::fs::remove_dir_all(&out).unwrap();
+
+    let missing = changed(&path, |tensors| {
+        tensors.remove(find(tensors));
+    });
+    let hints = [missing.as_str(), "1 missing", name];
+    fails(&extract(&missing, &data(), &out, &[]), &hints);
+    assert!(works(&["inspect", &missing]).contains("does not load"));
+
+    let extra = changed(&path, |tensors| {
+        tensors.push(("stray".into(), vec![1], vec![0.0]));
+    });
+    let hints = [extra.as_str(), "1 unused", "stray"];
+    fails(&extract(&extra, &data(), &out, &[]), &hints);
+
+    let misshapen = changed(&path, |tensors| {
+        let i = find(tensors);
+        tensors[i].1 = vec![32, 32, 9];
+    });
+    let hints = [
+        misshapen.as_str(),
+        name,
+        "[32, 32, 9] instead of [32, 32, 3, 3]",
+    ];
+    fails(&extract(&misshapen, &data(), &out, &[]), &hints);
+
+    let undefined = changed(&path, |tensors| {
+        let i = find(tensors);
+        tensors[i].2[5] = f32::NAN;
+    });
+    let hints = [undefined.as_str(), name, "NaN at position 5"];
+    fails(&extract(&undefined, &data(), &out, &[]), &hints);
+
+    let another = root().join("fixtures/golden/adm_classcond.pt");
+    let another = another.display().to_string();
+    let arch = root().join("fixtures/mini/arch.json").display().to_string();
+    fails(
+        &extract(&another, &data(), &out, &["--arch", &arch]),
+        &[another.as_str(), "does not hold the weights of"],
+    );
+    assert!(
+        !Path::new(&out).exists(),
+        "a failed command left {out} behind"
+    );
+}
+
+#[test]
+fn an_architecture_that_the_tensors_leave_open_is_told_as_far_as_known() {
+    let file = root().join("fixtures/golden/adm_classcond.pt");
+    let told = works(&["inspect", &file.display().to_string()]);
+    for hint in ["image_size 16", "num_head_channels", "\"model_channels\""] {
+        assert!(told.contains(hint), "no `{hint}` in: {told}");
+    }
+    let json = works(&["inspect", "--json", &file.display().to_string()]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["loads"], false);
+    // What it suggests is an architecture file that loads.
+    let dir = tempfile::tempdir().unwrap();
+    let arch = dir.path().join("arch.json");
+    std::fs::write(&arch, json["nearest"].to_string()).unwrap();
+    let arch = arch.display().to_string();
+    let told = works(&["inspect", &file.display().to_string(), "--arch", &arch]);
+    assert!(told.contains("this file loads"), "{told}");
+}
+
+#[test]
+fn inputs_of_forward_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let out = path("out.safetensors").display().to_string();
+    let write = |name: &str, shape: [usize; 4], value: f32, t: &[f32]| {
+        let bytes = |values: &[f32]| -> Vec<u8> {
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect()
+        };
+        let x = bytes(&vec![value; shape.iter().product()]);
+        let steps = bytes(t);
+        let views = [
+            (
+                "x",
+                TensorView::new(Dtype::F32, shape.to_vec(), &x).unwrap(),
+            ),
+            (
+                "t",
+                TensorView::new(Dtype::F32, vec![t.len()], &steps).unwrap(),
+            ),
+        ];
+        safetensors::serialize_to_file(views, None, &path(name)).unwrap();
+        path(name).display().to_string()
+    };
+    let run = |input: &str, hints: &[&str]| {
+        let (model, out) = (model(), out.as_str());
+        fails(
+            &[
+                "forward",
+                "--checkpoint",
+                &model,
+                "--input",
+                input,
+                "--out",
+                out,
+            ],
+            hints,
+        );
+    };
+    let wide = write("wide", [1, 1, 32, 16], 0.0, &[10.0]);
+    run(&wide, &[&wide, "[1, 1, 32, 16]", "[N, 1, 32, 32]"]);
+    let many = write("many", [2, 1, 32, 32], 0.0, &[10.0]);
+    run(&many, &[&many, "`t` is [1]", "[2]"]);
+    let undefined = write("undefined", [1, 1, 32, 32], f32::NAN, &[10.0]);
+    run(&undefined, &[&undefined, "`x` holds NaN at position 0"]);
+    let endless = write("endless", [1, 1, 32, 32], 0.0, &[f32::INFINITY]);
+    run(&endless, &[&endless, "`t` holds inf"]);
+    run(&model(), &["has no tensor `x`"]);
+    assert!(!Path::new(&out).exists(), "a failed command left {out}");
 }
 
 #[test]

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Args;
-use diffrep_artifact::read_bytes;
-use diffrep_import::{load, read_arch, write_tensors};
+use diffrep_import::{RawCheckpoint, load, read_arch, write_tensors};
 use diffrep_taps::{Condition, Encoder, TapSet};
 use diffrep_unet::UNetConfig;
-use safetensors::{Dtype, SafeTensors};
 
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
@@ -67,48 +65,21 @@ pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
-/// Numbers of one tensor of the input file, whatever their type, with its shape.
-fn numbers(file: &SafeTensors<'_>, path: &Path, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
-    let view = file
-        .tensor(name)
-        .with_context(|| format!("{} has no tensor `{name}`", path.display()))?;
-    let data = view.data();
-    let values = match view.dtype() {
-        Dtype::F32 => data
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        Dtype::F64 => data
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|bytes| f64::from_le_bytes(*bytes) as f32)
-            .collect(),
-        Dtype::I64 => data
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|bytes| i64::from_le_bytes(*bytes) as f32)
-            .collect(),
-        Dtype::I32 => data
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| i32::from_le_bytes(*bytes) as f32)
-            .collect(),
-        other => bail!(
-            "{}: `{name}` is {other:?}; f32, f64, i32 and i64 can be read",
-            path.display()
-        ),
-    };
-    Ok((values, view.shape().to_vec()))
+/// Finite numbers of one tensor of the input file, whatever their type, with its shape.
+fn numbers(file: &RawCheckpoint, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    let data = file.values(name)?;
+    let shape = data.shape().to_vec();
+    let values = data.try_into_vec::<f32>().context("values are f32")?;
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let (path, value) = (file.path().display(), values[at]);
+        bail!("{path}: `{name}` holds {value} at position {at}, and inputs must be finite");
+    }
+    Ok((values, shape))
 }
 
 fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tensor<4>, Condition)> {
-    let bytes = read_bytes(path)?;
-    let file = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is not a safetensors file", path.display()))?;
-    let (x, shape) = numbers(&file, path, "x")?;
+    let file = RawCheckpoint::open(path)?;
+    let (x, shape) = numbers(&file, "x")?;
     let expected = [config.in_channels, config.image_size, config.image_size];
     ensure!(
         shape.len() == 4 && shape[0] > 0 && shape[1..] == expected,
@@ -119,7 +90,7 @@ fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tens
         expected[2]
     );
     let batch = shape[0];
-    let (t, t_shape) = numbers(&file, path, "t")?;
+    let (t, t_shape) = numbers(&file, "t")?;
     ensure!(
         t_shape == [batch],
         "{}: `t` is {t_shape:?}, not [{batch}]",
@@ -130,7 +101,7 @@ fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tens
         ..Condition::default()
     };
     if let Some(classes) = config.num_classes {
-        let (y, y_shape) = numbers(&file, path, "y")?;
+        let (y, y_shape) = numbers(&file, "y")?;
         ensure!(
             y_shape == [batch],
             "{}: `y` is {y_shape:?}, not [{batch}]",

@@ -3,7 +3,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use diffrep_artifact::Sha256Hex;
-use diffrep_import::{RawCheckpoint, check, read_arch, resolve};
+use diffrep_import::{
+    ArchSource, ImportError, RawCheckpoint, Unknown, check, infer, read_arch, require_complete,
+    resolve,
+};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_unet::{parameter_count, parameter_count_up_to};
 
@@ -27,7 +30,12 @@ pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
     let raw = RawCheckpoint::open(&args.file)?;
     let sha256 = Sha256Hex::hash_file(&args.file)?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
-    let (config, source) = resolve(&raw, arch)?;
+    let (config, source) = match resolve(&raw, arch) {
+        Err(ImportError::Underdetermined { unknown, .. }) => {
+            return tell_known(&raw, sha256, &unknown, printer);
+        }
+        resolved => resolved?,
+    };
     let report = check(&raw, &config, source.clone())?;
     let blocks = config.blocks()?;
     let total = parameter_count(&config)?;
@@ -85,11 +93,49 @@ pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
         .iter()
         .map(|(fate, count)| format!("{count} {fate}"))
         .collect();
-    let verdict = if report.is_complete() {
-        "this file loads"
-    } else {
-        "this file does not load: some tensors are missing, unused or misshapen (--json lists them)"
+    let verdict = match require_complete(&raw, &config, &report) {
+        Ok(()) => "this file loads".to_string(),
+        Err(error) => format!("this file does not load: {error}"),
     };
     printer.result(&format!("tensors: {}; {verdict}", counts.join(", ")));
+    Ok(())
+}
+
+/// What the tensors tell where they leave something open, and an architecture file to complete.
+fn tell_known(
+    raw: &RawCheckpoint,
+    sha256: Sha256Hex,
+    unknown: &[Unknown],
+    printer: Printer,
+) -> Result<()> {
+    let known = infer(raw.path(), raw.tensors())?.config;
+    let report = check(raw, &known, ArchSource::Given)?;
+    require_complete(raw, &known, &report)?;
+    let parameters = parameter_count(&known)?;
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "file": raw.path(),
+            "container": raw.container(),
+            "sha256": sha256,
+            "architecture": null,
+            "nearest": known,
+            "unknown": unknown,
+            "parameters": parameters,
+            "loads": false,
+        }))?);
+        return Ok(());
+    }
+    let (path, container) = (raw.path().display(), raw.container());
+    printer.result(&format!("{path}: {container}, SHA-256 {sha256}"));
+    printer.result(&format!("parameters: {parameters}"));
+    printer.result("architecture: the tensors leave open");
+    for open in unknown {
+        printer.result(&format!("  {open}"));
+    }
+    printer.result(&format!(
+        "This file loads with --arch FILE, where FILE holds this with those entries set right \
+         (here they are the first of the options):\n{}",
+        serde_json::to_string_pretty(&known)?
+    ));
     Ok(())
 }
