@@ -362,6 +362,41 @@ fn a_folder_with_another_run() {
 }
 
 #[test]
+fn stores_that_do_not_belong_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name).display().to_string();
+        works(&extract(&model(), &data(), &out, more));
+        out
+    };
+    let train = store("train", &["--limit", "40"]);
+    let validation = store("validation", &["--split", "test", "--limit", "40"]);
+    let probe = |train: &str, validation: &str| -> Vec<String> {
+        let args = ["probe", "--train", train, "--validation", validation];
+        args.map(String::from).to_vec()
+    };
+    let args = probe(&train, &validation);
+    works(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let refuse = |train: &str, validation: &str, hints: &[&str]| {
+        let args = probe(train, validation);
+        fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), hints);
+    };
+    refuse(&train, &train, &[&train, "the same images"]);
+    let other = ["--split", "test", "--limit", "40", "--schedule", "cosine"];
+    let cosine = store("cosine", &other);
+    refuse(&train, &cosine, &[&cosine, "`schedule` differs"]);
+    let one = store("one", &["--limit", "1"]);
+    refuse(&one, &validation, &[&one, "one class"]);
+    // A flipped byte in the features.
+    let shard = Path::new(&validation).join("shard-00000.safetensors");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let last = bytes.len() - 9;
+    bytes[last] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    refuse(&train, &validation, &["shard-00000"]);
+}
+
+#[test]
 fn heads_and_experiments_that_are_none() {
     let dir = tempfile::tempdir().unwrap();
     let head = dir.path().join("head.safetensors").display().to_string();

@@ -179,6 +179,17 @@ impl Dataset {
         self.ids[index]
     }
 
+    /// What names the noise of a sample: its id, apart from those of the other splits, in which
+    /// another image may bear the same id. Shared noise would tell a probe which image it saw.
+    pub fn noise_id(&self, index: usize) -> u64 {
+        let apart = match self.split {
+            Split::Train => 0,
+            Split::Validation => 1 << 63,
+            Split::Test => 3 << 62,
+        };
+        self.ids[index] ^ apart
+    }
+
     /// Identities of all samples.
     pub fn ids(&self) -> &[u64] {
         &self.ids

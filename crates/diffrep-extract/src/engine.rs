@@ -143,7 +143,7 @@ fn noised(
         .iter()
         .map(|&i| {
             Key::new(job.noising.seed, Stream::Noise)
-                .sample(job.dataset.id(i))
+                .sample(job.dataset.noise_id(i))
                 .draw(job.noising.draw)
                 .t(t as u32)
         })
@@ -174,6 +174,7 @@ impl Extraction<'_> {
             "timestep_map": self.schedule.timestep_map.len(),
             "settings": settings,
             "noising": self.noising,
+            "noise_of": "split and id",
             "micro_batch": MICRO_BATCH,
         });
         let columns = self

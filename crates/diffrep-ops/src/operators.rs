@@ -24,7 +24,7 @@ pub enum Activation {
 /// - result: `[batch, channels_out, height, width]`
 pub fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-    if vectorised::takes_conv(&x, &weight) {
+    if vectorised::takes_conv(&x, &weight, &bias) {
         return vectorised::conv2d_same(x, weight, bias);
     }
     let [_, _, kernel_height, kernel_width] = weight.dims();
@@ -54,7 +54,7 @@ pub fn group_norm(
     activation: Activation,
 ) -> Tensor<4> {
     #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-    if vectorised::on_flex(&x) {
+    if x.dims()[1].is_multiple_of(groups) && vectorised::on_flex(&x) {
         return vectorised::group_norm(x, scale, shift, groups, eps, activation);
     }
     let [batch, channels, height, width] = x.dims();
@@ -114,9 +114,11 @@ mod vectorised {
         tensor.dtype() == DType::F32 && crate::operators::is_flex(&tensor.device())
     }
 
-    pub(super) fn takes_conv(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
+    pub(super) fn takes_conv(x: &Tensor<4>, weight: &Tensor<4>, bias: &Tensor<1>) -> bool {
         let [batch, channels_in, height, width] = x.dims();
-        let [channels_out, _, kernel, kernel_width] = weight.dims();
+        let [channels_out, read, kernel, kernel_width] = weight.dims();
+        // What does not fit together is left to burn, which says so.
+        let fits = read == channels_in && bias.dims() == [channels_out];
         let shape = Shape {
             batch,
             channels_in,
@@ -125,7 +127,7 @@ mod vectorised {
             width,
             kernel,
         };
-        kernel == kernel_width && shape.supported() && on_flex(x) && on_flex(weight)
+        fits && kernel == kernel_width && shape.supported() && on_flex(x) && on_flex(weight)
     }
 
     pub(super) fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {

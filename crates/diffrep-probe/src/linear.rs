@@ -297,8 +297,14 @@ pub fn best<'a>(heads: &'a [Trained], recipe: &Recipe) -> Result<&'a Trained, Pr
 }
 
 /// The class that `head` gives each sample, the first of equals.
+///
+/// # Panics
+///
+/// Panics when the features are of another length than those the head was trained on.
 pub fn predict(head: &Trained, features: &Features, device: &Device) -> Vec<u32> {
     let (classes, dim) = (head.bias.len(), features.dim);
+    let trained = head.weight.len() / classes.max(1);
+    assert_eq!(dim, trained, "the head reads features of another length");
     let weight =
         Tensor::<2>::from_data(TensorData::new(head.weight.clone(), [classes, dim]), device);
     let bias = Tensor::<2>::from_data(TensorData::new(head.bias.clone(), [1, classes]), device);

@@ -1,6 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use diffrep_probe::{Features, Recipe, best, correct, train_linear};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
@@ -42,11 +42,42 @@ pub(crate) struct ProbeArgs {
     device: DeviceSpec,
 }
 
+/// That two stores hold other images seen through the same encoder, schedule, preprocessing and
+/// noise.
+fn same_features((train, first): (&Path, &Store), (path, second): (&Path, &Store)) -> Result<()> {
+    let (first, second) = (&first.spec().info, &second.spec().info);
+    for part in ["encoder", "preprocess", "schedule", "noising"] {
+        ensure!(
+            first.get(part) == second.get(part),
+            "the features in {} and {} are not of the same kind: their `{part}` differs \
+             (manifest.json in each folder tells it)",
+            train.display(),
+            path.display()
+        );
+    }
+    ensure!(
+        first.get("data") != second.get("data"),
+        "{} and {} hold the same images: a score on them would be of the training itself",
+        train.display(),
+        path.display()
+    );
+    Ok(())
+}
+
 pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
     let recipe = Recipe::named(&args.recipe)?;
     let (train, validation) = (Store::open(&args.train)?, Store::open(&args.validation)?);
     let test = args.test.as_deref().map(Store::open).transpose()?;
+    train.verify()?;
+    let others = [(&args.validation, Some(&validation))]
+        .into_iter()
+        .chain(args.test.iter().map(|path| (path, test.as_ref())));
+    for (path, store) in others {
+        let Some(store) = store else { continue };
+        store.verify()?;
+        same_features((&args.train, &train), (path, store))?;
+    }
     let columns: Vec<String> = match &args.column {
         Some(column) => vec![column.clone()],
         None => train
@@ -62,6 +93,14 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         .max()
         .context("the training store is empty")?
         + 1;
+    ensure!(
+        train
+            .labels()
+            .iter()
+            .any(|label| *label != train.labels()[0]),
+        "all images of {} are of one class: nothing can be told apart",
+        args.train.display()
+    );
     let mut rows = Vec::new();
     let mut records = Vec::new();
     for column in &columns {

@@ -83,6 +83,8 @@ impl Shape {
         (self.kernel == 1 || self.kernel == 3)
             && self.batch > 0
             && self.height > 0
+            && self.width > 0
+            && self.channels_in > 0
             && Tiles::choose(self.width).is_some()
     }
 }

@@ -36,7 +36,9 @@ impl Tiles {
     pub(super) fn choose(width: usize) -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         {
-            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+            let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("fma");
             if wide && width.is_multiple_of(16) {
                 return Some(Self {
                     lanes: 16,

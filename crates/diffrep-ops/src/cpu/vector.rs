@@ -22,6 +22,7 @@ pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("fma")
         {
             // SAFETY: the features were just tested.
             return unsafe { widest(job) };

@@ -473,8 +473,9 @@ fn protocol_section(results: &Results, scale: &Scale) -> Section {
         blocks: vec![
             Block::Paragraph(
                 "Timestep, block, pool, learning rate and weight decay are chosen on validation \
-                 images. Controls are tuned over the same grid with the same recipe. Raw pixels \
-                 carry no noise. A random network has every layer drawn from PyTorch's default \
+                 images. Controls are tuned on the same validation images with the same recipe. Raw pixels \
+                 carry no noise and are tuned over pools. Intervals resample test images: they do not cover \
+                 another training of the diffusion model. A random network has every layer drawn from PyTorch's default \
                  initialisation, those that a training would start at zero included."
                     .into(),
             ),
