@@ -397,6 +397,51 @@ fn stores_that_do_not_belong_together() {
 }
 
 #[test]
+fn a_network_that_needs_labels_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out").display().to_string();
+    let golden = |name: &str| {
+        let path = root().join("fixtures/golden").join(name);
+        path.display().to_string()
+    };
+    let (file, arch) = (golden("adm_classcond.pt"), golden("adm_classcond.json"));
+    let more = ["--arch", &arch, "--block", "1", "--pool", "1"];
+    fails(
+        &extract(&file, &data(), &out, &more),
+        &["conditioned on one of"],
+    );
+    let train = [
+        "pretrain",
+        &data(),
+        "--arch",
+        &arch,
+        "--out",
+        &out,
+        "--quiet",
+    ];
+    fails(&train, &["conditioned on one of"]);
+}
+
+#[test]
+fn trainings_that_make_no_sense() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out").display().to_string();
+    for (wrong, hint) in [
+        ("--held-out=0", "--held-out is 0"),
+        ("--epochs=0", "--epochs is 0"),
+        ("--batch=0", "--batch is 0"),
+        ("--learning-rate=-1", "--learning-rate is -1"),
+        ("--learning-rate=nan", "--learning-rate is NaN"),
+        ("--ema=2", "--ema is 2"),
+    ] {
+        fails(
+            &["pretrain", &data(), "--out", &out, "--quiet", wrong],
+            &[hint],
+        );
+    }
+}
+
+#[test]
 fn heads_and_experiments_that_are_none() {
     let dir = tempfile::tempdir().unwrap();
     let head = dir.path().join("head.safetensors").display().to_string();

@@ -10,7 +10,7 @@ use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder};
 
-use crate::commands::input::preprocess_for;
+use crate::commands::input::{preprocess_for, schedule_of};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -51,9 +51,10 @@ pub(crate) struct ExtractArgs {
     /// How features are stored.
     #[arg(long, default_value = "f16")]
     dtype: DtypeArg,
-    /// Noise schedule of the model: linear or cosine.
-    #[arg(long, default_value = "linear", value_parser = super::pretrain::parse_schedule)]
-    schedule: ScheduleKind,
+    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
+    /// or else linear.
+    #[arg(long, value_parser = super::pretrain::parse_schedule)]
+    schedule: Option<ScheduleKind>,
     /// Names the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -99,7 +100,8 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     };
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let encoder = load(&args.checkpoint, arch, &device)?;
-    let schedule = Schedule::new(args.schedule, 1000);
+    let kind = args.schedule.unwrap_or(schedule_of(&encoder.metadata));
+    let schedule = Schedule::new(kind, 1000);
     let taps = encoder.network.taps();
     let mut wanted = Vec::new();
     for &t in &args.t {

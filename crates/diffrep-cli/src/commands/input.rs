@@ -1,15 +1,29 @@
 //! How the images of a data set become the input of a network.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use diffrep_datasets::{Channels, Dataset, Fit, Image, Preprocess};
+use diffrep_schedule::ScheduleKind;
 use diffrep_unet::UNetConfig;
+
+/// The noise schedule that a checkpoint of this project was trained with; linear, as published
+/// checkpoints of guided diffusion for images of 256 pixels, where the file does not tell.
+pub(crate) fn schedule_of(metadata: &BTreeMap<String, String>) -> ScheduleKind {
+    metadata
+        .get("diffrep.training")
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
+        .and_then(|record| serde_json::from_value(record["config"]["schedule"].clone()).ok())
+        .unwrap_or(ScheduleKind::Linear)
+}
 
 /// Images no larger than the input are padded, larger ones are centre-cropped as the reference
 /// does; colour becomes grey only for a network of one channel.
 ///
 /// # Errors
 ///
-/// When the first image cannot be read or the network takes neither 1 nor 3 channels.
+/// When the first image cannot be read, the network takes neither 1 nor 3 channels, or it needs a
+/// class label.
 pub(crate) fn preprocess_for(network: &UNetConfig, dataset: &Dataset) -> Result<Preprocess> {
     anyhow::ensure!(!dataset.is_empty(), "the data set has no images");
     preprocess_image(network, &dataset.image(0)?)
@@ -17,6 +31,12 @@ pub(crate) fn preprocess_for(network: &UNetConfig, dataset: &Dataset) -> Result<
 
 /// The same for one image.
 pub(crate) fn preprocess_image(network: &UNetConfig, image: &Image) -> Result<Preprocess> {
+    if let Some(classes) = network.num_classes {
+        anyhow::bail!(
+            "this network is conditioned on one of {classes} classes, and labels are not given to \
+             networks yet: use an unconditional checkpoint"
+        );
+    }
     let channels = match (network.in_channels, image.channels()) {
         (1, 1) => Channels::Grey,
         (1, _) => Channels::GreyFromColour,

@@ -170,6 +170,22 @@ fn configure(args: &PretrainArgs, dataset: &Dataset) -> Result<PretrainConfig> {
         Some(path) => read_arch(path)?,
     };
     network.blocks()?;
+    anyhow::ensure!(
+        args.held_out > 0,
+        "--held-out is 0: expected at least 1 image for the loss curve"
+    );
+    anyhow::ensure!(args.epochs > 0, "--epochs is 0: expected at least 1");
+    anyhow::ensure!(args.batch > 0, "--batch is 0: expected at least 1");
+    let rate = args.learning_rate;
+    anyhow::ensure!(
+        rate.is_finite() && rate > 0.0,
+        "--learning-rate is {rate}: expected a number above 0"
+    );
+    let ema = args.ema;
+    anyhow::ensure!(
+        (0.0..1.0).contains(&ema),
+        "--ema is {ema}: expected 0 to below 1"
+    );
     let per_epoch = dataset.len().saturating_sub(args.held_out) / args.batch.max(1);
     Ok(PretrainConfig {
         preprocess: preprocess_for(&network, dataset)?,

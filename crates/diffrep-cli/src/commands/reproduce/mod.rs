@@ -28,7 +28,7 @@ use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
-use crate::commands::input::preprocess_for;
+use crate::commands::input::{preprocess_for, schedule_of};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 use results::{RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
@@ -109,7 +109,8 @@ fn one(
         .with_context(|| format!("the diffusion model of scale {scale_name}"))?;
     let network = encoder.network;
     let preprocess = preprocess_for(network.config(), &open(&scale.data, Split::Train)?)?;
-    let schedule = Schedule::linear(1000);
+    let kind = schedule_of(&encoder.metadata);
+    let schedule = Schedule::new(kind, 1000);
     let (splits, sweep_splits) = read_splits(scale)?;
     let (recipe, sweep_recipe) = (
         Recipe::named(&scale.recipe)?,
@@ -166,7 +167,7 @@ fn one(
         &results,
         &runner.splits.train,
         &encoder.sha256,
-        preprocess,
+        (preprocess, kind),
         &runner.recipe,
         dir,
     )?;
@@ -447,7 +448,7 @@ fn save_head(
     results: &Results,
     train: &Dataset,
     encoder: &Sha256Hex,
-    preprocess: Preprocess,
+    (preprocess, schedule): (Preprocess, ScheduleKind),
     recipe: &Recipe,
     dir: &Path,
 ) -> Result<()> {
@@ -462,7 +463,7 @@ fn save_head(
         classes: train.class_names().to_vec(),
         encoder_sha256: encoder.to_string(),
         setting: chosen.setting,
-        schedule: ScheduleKind::Linear,
+        schedule,
         timesteps: 1000,
         preprocess,
         noise_seed: chosen.seed,
