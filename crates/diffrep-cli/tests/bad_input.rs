@@ -382,6 +382,9 @@ fn stores_that_do_not_belong_together() {
         fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), hints);
     };
     refuse(&train, &train, &[&train, "the same images"]);
+    let test_is_validation = ["probe", "--train", &train, "--validation", &validation];
+    let test_is_validation = [&test_is_validation[..], &["--test", &validation]].concat();
+    fails(&test_is_validation, &[&validation, "the same images"]);
     let other = ["--split", "test", "--limit", "40", "--schedule", "cosine"];
     let cosine = store("cosine", &other);
     refuse(&train, &cosine, &[&cosine, "`schedule` differs"]);

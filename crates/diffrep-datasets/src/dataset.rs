@@ -167,7 +167,7 @@ impl Dataset {
         &self.labels
     }
 
-    /// Identity of a sample: unique within the split, the same in every subset, used to key its noise.
+    /// Identity of a sample: unique within the split, the same in every subset.
     ///
     /// For IDX files it is the position in the original file, for class folders the first 63 bits (big-endian) of
     /// the SHA-256 of `class/.../file` below the split's folder.
@@ -181,6 +181,10 @@ impl Dataset {
 
     /// What names the noise of a sample: its id, apart from those of the other splits, in which
     /// another image may bear the same id. Shared noise would tell a probe which image it saw.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
     pub fn noise_id(&self, index: usize) -> u64 {
         let apart = match self.split {
             Split::Train => 0,

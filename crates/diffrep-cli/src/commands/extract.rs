@@ -100,7 +100,9 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     };
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let encoder = load(&args.checkpoint, arch, &device)?;
-    let kind = args.schedule.unwrap_or(schedule_of(&encoder.metadata));
+    let kind = args
+        .schedule
+        .unwrap_or(schedule_of(&encoder.metadata, encoder.network.config()));
     let schedule = Schedule::new(kind, 1000);
     let taps = encoder.network.taps();
     let mut wanted = Vec::new();

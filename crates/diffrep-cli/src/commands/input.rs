@@ -4,17 +4,30 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use diffrep_datasets::{Channels, Dataset, Fit, Image, Preprocess};
+use diffrep_import::preset;
 use diffrep_schedule::ScheduleKind;
 use diffrep_unet::UNetConfig;
 
-/// The noise schedule that a checkpoint of this project was trained with; linear, as published
-/// checkpoints of guided diffusion for images of 256 pixels, where the file does not tell.
-pub(crate) fn schedule_of(metadata: &BTreeMap<String, String>) -> ScheduleKind {
+/// The published network that was trained with the cosine schedule (MODEL_FLAGS in the README of
+/// openai/guided-diffusion).
+const COSINE: &str = "64x64_diffusion";
+
+/// The noise schedule that a network was trained with: what a checkpoint of this project says, what
+/// is known of a published network, or else linear.
+pub(crate) fn schedule_of(
+    metadata: &BTreeMap<String, String>,
+    network: &UNetConfig,
+) -> ScheduleKind {
+    let default = if preset(COSINE).as_ref() == Some(network) {
+        ScheduleKind::Cosine
+    } else {
+        ScheduleKind::Linear
+    };
     metadata
         .get("diffrep.training")
         .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
         .and_then(|record| serde_json::from_value(record["config"]["schedule"].clone()).ok())
-        .unwrap_or(ScheduleKind::Linear)
+        .unwrap_or(default)
 }
 
 /// Images no larger than the input are padded, larger ones are centre-cropped as the reference
@@ -49,4 +62,21 @@ pub(crate) fn preprocess_image(network: &UNetConfig, image: &Image) -> Result<Pr
         channels,
         fit: if small { Fit::PadTo } else { Fit::CenterCrop },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_is_the_files_or_the_publications() {
+        let none = BTreeMap::new();
+        let network = |name: &str| preset(name).unwrap();
+        assert_eq!(schedule_of(&none, &network(COSINE)), ScheduleKind::Cosine);
+        let large = network("256x256_diffusion_uncond");
+        assert_eq!(schedule_of(&none, &large), ScheduleKind::Linear);
+        let record = r#"{"config": {"schedule": "cosine"}}"#;
+        let told = BTreeMap::from([("diffrep.training".to_string(), record.to_string())]);
+        assert_eq!(schedule_of(&told, &large), ScheduleKind::Cosine);
+    }
 }

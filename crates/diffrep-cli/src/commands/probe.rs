@@ -44,21 +44,22 @@ pub(crate) struct ProbeArgs {
 
 /// That two stores hold other images seen through the same encoder, schedule, preprocessing and
 /// noise.
-fn same_features((train, first): (&Path, &Store), (path, second): (&Path, &Store)) -> Result<()> {
+fn same_features((earlier, first): (&Path, &Store), (path, second): (&Path, &Store)) -> Result<()> {
     let (first, second) = (&first.spec().info, &second.spec().info);
     for part in ["encoder", "preprocess", "schedule", "noising"] {
         ensure!(
             first.get(part) == second.get(part),
             "the features in {} and {} are not of the same kind: their `{part}` differs \
              (manifest.json in each folder tells it)",
-            train.display(),
+            earlier.display(),
             path.display()
         );
     }
     ensure!(
         first.get("data") != second.get("data"),
-        "{} and {} hold the same images: a score on them would be of the training itself",
-        train.display(),
+        "{} and {} hold the same images: a score must be on images that nothing was fitted or \
+         chosen on",
+        earlier.display(),
         path.display()
     );
     Ok(())
@@ -69,14 +70,13 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
     let recipe = Recipe::named(&args.recipe)?;
     let (train, validation) = (Store::open(&args.train)?, Store::open(&args.validation)?);
     let test = args.test.as_deref().map(Store::open).transpose()?;
-    train.verify()?;
-    let others = [(&args.validation, Some(&validation))]
-        .into_iter()
-        .chain(args.test.iter().map(|path| (path, test.as_ref())));
-    for (path, store) in others {
-        let Some(store) = store else { continue };
+    let mut stores = vec![(&args.train, &train), (&args.validation, &validation)];
+    stores.extend(args.test.iter().zip(&test));
+    for (i, &(path, store)) in stores.iter().enumerate() {
         store.verify()?;
-        same_features((&args.train, &train), (path, store))?;
+        for &(earlier, first) in &stores[..i] {
+            same_features((earlier, first), (path, store))?;
+        }
     }
     let columns: Vec<String> = match &args.column {
         Some(column) => vec![column.clone()],

@@ -109,7 +109,7 @@ fn one(
         .with_context(|| format!("the diffusion model of scale {scale_name}"))?;
     let network = encoder.network;
     let preprocess = preprocess_for(network.config(), &open(&scale.data, Split::Train)?)?;
-    let kind = schedule_of(&encoder.metadata);
+    let kind = schedule_of(&encoder.metadata, network.config());
     let schedule = Schedule::new(kind, 1000);
     let (splits, sweep_splits) = read_splits(scale)?;
     let (recipe, sweep_recipe) = (
