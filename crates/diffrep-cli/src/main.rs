@@ -7,6 +7,7 @@ mod printer;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::printer::Printer;
 
@@ -22,9 +23,9 @@ struct Cli {
     /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// Write spans and events of this level to standard error (error, warn, info, debug, trace).
-    #[arg(long, global = true, default_value = "warn")]
-    log: String,
+    /// Write spans and events of this level to standard error (off, error, warn, info, debug, trace).
+    #[arg(long, global = true, default_value = "warn", value_parser = level)]
+    log: LevelFilter,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,10 +40,15 @@ enum Command {
     Forward(commands::forward::ForwardArgs),
 }
 
+fn level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| "levels are off, error, warn, info, debug and trace".into())
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&cli.log))
+        .with_max_level(cli.log)
         .with_writer(std::io::stderr)
         .without_time()
         .init();

@@ -445,6 +445,21 @@ fn trainings_that_make_no_sense() {
 }
 
 #[test]
+fn arguments_that_make_no_sense() {
+    fails(&["classify", "a.png", "--top", "0"], &["--top"]);
+    fails(
+        &["inspect", &model(), "--log", "nonsense"],
+        &["levels are off, error"],
+    );
+    fails(
+        &[
+            "pretrain", "x", "--out", "y", "--arch", "a.json", "--size", "16",
+        ],
+        &["--size", "cannot be used with", "--arch"],
+    );
+}
+
+#[test]
 fn heads_and_experiments_that_are_none() {
     let dir = tempfile::tempdir().unwrap();
     let head = dir.path().join("head.safetensors").display().to_string();

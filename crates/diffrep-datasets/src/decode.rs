@@ -9,8 +9,12 @@ use crate::{DatasetError, Image};
 /// Decodes by the first bytes, whatever the extension.
 ///
 /// Palettes are looked up, alpha is dropped without compositing, 16-bit samples keep their high byte, and EXIF
-/// orientation is not applied.
-pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Image, DatasetError> {
+/// orientation is not applied. `path` only names the file in errors.
+///
+/// # Errors
+///
+/// If the bytes are neither PNG nor JPEG, or damaged.
+pub fn decode(path: &Path, bytes: &[u8]) -> Result<Image, DatasetError> {
     let format = match guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
         _ => {

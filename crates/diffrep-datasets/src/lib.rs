@@ -20,6 +20,7 @@ mod tree;
 pub use center_crop::center_crop;
 pub use cut::{CutReport, CutSpec, Description, SplitDescription, TestCut, cut_idx};
 pub use dataset::{Dataset, Pixels, Split};
+pub use decode::decode;
 pub use error::DatasetError;
 pub use image::Image;
 pub use loader::{Loaded, OnError, Skipped, check, load_batch, load_batch_or_skip};

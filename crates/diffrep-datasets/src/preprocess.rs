@@ -8,7 +8,8 @@ use crate::{DatasetError, Image, center_crop::center_crop};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
-    /// Centred on a square of background 0; an odd pixel goes to the right or below. Larger images are an error.
+    /// Centred on a square of background 0, an odd pixel going to the right or below, if both sides are small
+    /// enough; larger images are treated as by [`Fit::CenterCrop`].
     PadTo,
     /// Resized by halving and bicubic interpolation until the short side fits, then cropped at the centre: the
     /// reference's `center_crop_arr`, bit for bit.
@@ -68,8 +69,8 @@ impl Preprocess {
     /// If the image does not fit, or is in colour where grey was promised.
     pub fn apply(&self, image: &Image) -> Result<Image, DatasetError> {
         let fitted = match self.fit {
-            Fit::PadTo => self.pad(image)?,
-            Fit::CenterCrop => center_crop(image, self.size),
+            Fit::PadTo if image.width().max(image.height()) <= self.size => self.pad(image),
+            Fit::PadTo | Fit::CenterCrop => center_crop(image, self.size),
             Fit::Exact => self.exact(image)?,
         };
         match self.channels {
@@ -111,10 +112,7 @@ impl Preprocess {
         Ok(())
     }
 
-    fn pad(&self, image: &Image) -> Result<Image, DatasetError> {
-        if image.width() > self.size || image.height() > self.size {
-            return Err(self.size_error(image, "at most"));
-        }
+    fn pad(&self, image: &Image) -> Image {
         let channels = image.channels();
         let (left, top) = (
             (self.size - image.width()) / 2,
@@ -129,22 +127,18 @@ impl Preprocess {
             let start = ((top + y) * self.size + left) * channels;
             pixels[start..start + row.len()].copy_from_slice(row);
         }
-        Ok(Image::new(self.size, self.size, channels, pixels))
+        Image::new(self.size, self.size, channels, pixels)
     }
 
     fn exact(&self, image: &Image) -> Result<Image, DatasetError> {
         if image.width() != self.size || image.height() != self.size {
-            return Err(self.size_error(image, "exactly"));
+            return Err(DatasetError::ImageSize {
+                width: image.width(),
+                height: image.height(),
+                expected: format!("exactly {size}x{size}", size = self.size),
+            });
         }
         Ok(image.clone())
-    }
-
-    fn size_error(&self, image: &Image, bound: &str) -> DatasetError {
-        DatasetError::ImageSize {
-            width: image.width(),
-            height: image.height(),
-            expected: format!("{bound} {size}x{size}", size = self.size),
-        }
     }
 }
 

@@ -177,6 +177,9 @@ impl Extraction<'_> {
             "noise_of": "split and id",
             "micro_batch": MICRO_BATCH,
         });
+        // The fingerprint of the data covers the names, so they need not be in the key.
+        let mut info = determines.clone();
+        info["classes"] = serde_json::json!(self.dataset.class_names());
         let columns = self
             .settings
             .columns()
@@ -192,7 +195,7 @@ impl Extraction<'_> {
             samples: self.dataset.len(),
             shard_rows: self.shard_rows,
             key: Sha256Hex::hash_json(&determines)?.to_string(),
-            info: determines,
+            info,
             contract: diffrep_rng::CONTRACT,
         })
     }

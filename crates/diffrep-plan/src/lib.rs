@@ -204,7 +204,7 @@ mod tests {
         assert!(error.contains("seed"), "{error}");
         let text = KNOWN[0]
             .1
-            .replacen("timesteps = [10, 100, 500]", "timesteps = []", 1);
+            .replacen("timesteps = [0, 10, 100, 500]", "timesteps = []", 1);
         assert!(
             Experiment::parse("x", &text)
                 .unwrap_err()

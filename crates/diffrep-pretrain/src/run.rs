@@ -102,7 +102,9 @@ pub struct TrainingRecord {
     pub position: Position,
     /// The loss curve.
     pub curve: Vec<LossPoint>,
-    /// Seconds spent training, over all restarts.
+    /// Seconds spent training, over all restarts; absent in the record inside a model file, whose
+    /// hash depends on what was trained alone.
+    #[serde(default)]
     pub seconds: f64,
 }
 

@@ -28,6 +28,7 @@ pub struct Trained {
 
 /// Trains a head for each point of the recipe's grid on `train` and scores each on `validation`.
 /// Order of batches and initial weights are functions of `seed`. Heads that diverge score 0.
+/// `progress` hears of each epoch: how many are done, of how many.
 ///
 /// # Errors
 ///
@@ -39,6 +40,7 @@ pub fn train_linear(
     recipe: &Recipe,
     seed: u64,
     device: &Device,
+    mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Trained>, ProbeError> {
     check(train, validation, classes)?;
     let grid = recipe.grid();
@@ -99,6 +101,7 @@ pub fn train_linear(
             weight = weight * shrink - weight_step * (rates.clone() * drop);
             bias = bias - bias_step * (rates.clone() * drop);
         }
+        progress(epoch + 1, recipe.epochs);
     }
     let scores = score(
         &standardized(validation),
@@ -367,7 +370,7 @@ mod tests {
             ..Recipe::named("mini").unwrap()
         };
         let (train, validation) = (blobs(600, 1), blobs(300, 2));
-        let heads = train_linear(&train, &validation, 3, &recipe, 0, &device).unwrap();
+        let heads = train_linear(&train, &validation, 3, &recipe, 0, &device, |_, _| {}).unwrap();
         assert_eq!(heads.len(), recipe.grid().len());
         let best = best(&heads, &recipe).unwrap();
         assert!(best.validation > 0.98, "{}", best.validation);
@@ -393,8 +396,8 @@ mod tests {
             ..grid.clone()
         };
         let (train, validation) = (blobs(90, 1), blobs(30, 2));
-        let all = train_linear(&train, &validation, 3, &grid, 5, &device).unwrap();
-        let one = train_linear(&train, &validation, 3, &alone, 5, &device).unwrap();
+        let all = train_linear(&train, &validation, 3, &grid, 5, &device, |_, _| {}).unwrap();
+        let one = train_linear(&train, &validation, 3, &alone, 5, &device, |_, _| {}).unwrap();
         let same = all.iter().find(|head| head.point == one[0].point).unwrap();
         for (a, b) in same.weight.iter().zip(&one[0].weight) {
             assert!((a - b).abs() <= 1e-4 * b.abs().max(1e-3), "{a} {b}");
@@ -417,7 +420,7 @@ mod tests {
             weight_decays: vec![0.0],
             ..Recipe::named("paper").unwrap()
         };
-        let heads = train_linear(&train, &train, 2, &recipe, 0, &device).unwrap();
+        let heads = train_linear(&train, &train, 2, &recipe, 0, &device, |_, _| {}).unwrap();
         let before = read(initial(2, 1, 2, 0, &device));
         // Adam's first step is the learning rate times the sign of the gradient.
         for (feature, x) in [1.0f32, -2.0].into_iter().enumerate() {
@@ -441,7 +444,7 @@ mod tests {
             labels: vec![],
         };
         let train = |a: &Features, b: &Features, classes| {
-            train_linear(a, b, classes, &recipe, 0, &device)
+            train_linear(a, b, classes, &recipe, 0, &device, |_, _| {})
                 .unwrap_err()
                 .to_string()
         };

@@ -95,8 +95,6 @@ pub struct Final {
     pub correct: Bits,
     /// How many samples trained it.
     pub trained_on: usize,
-    /// The head.
-    pub head: Trained,
 }
 
 /// A list of yes and no, written as one character each.
@@ -282,7 +280,15 @@ impl Study<'_> {
                     let column = setting.column();
                     let train = Features::read(&stores[0].1, &column)?;
                     let validation = Features::read(&stores[1].1, &column)?;
-                    let heads = train_linear(&train, &validation, classes, recipe, 0, self.device)?;
+                    let heads = train_linear(
+                        &train,
+                        &validation,
+                        classes,
+                        recipe,
+                        0,
+                        self.device,
+                        |_, _| {},
+                    )?;
                     let head = best(&heads, recipe)?;
                     let right = correct(head, &validation, self.device);
                     let cell = Cell {
@@ -324,6 +330,7 @@ impl Study<'_> {
 
     /// Trains the recipe's grid on all training images at one setting, chooses a head on the
     /// validation split, and scores it on the test split: the one place that reads the test split.
+    /// Gives the score and the head.
     ///
     /// # Errors
     ///
@@ -336,7 +343,7 @@ impl Study<'_> {
         recipe: &Recipe,
         seed: u64,
         on: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<Final, ProbeError> {
+    ) -> Result<(Final, Trained), ProbeError> {
         let classes = splits.train.class_names().len();
         let [(setting, dim)] = *settings.columns() else {
             return Err(ProbeError::OneSetting {
@@ -363,10 +370,25 @@ impl Study<'_> {
             let stores = self.extract(subject, &name, &parts, settings, seed, on)?;
             let read = |i: usize| Features::read(&stores[i].1, &setting.column());
             let (train, validation, test) = (read(0)?, read(1)?, read(2)?);
-            let heads = train_linear(&train, &validation, classes, recipe, seed, self.device)?;
+            let title = format!("{name}: probe");
+            let heads = train_linear(
+                &train,
+                &validation,
+                classes,
+                recipe,
+                seed,
+                self.device,
+                |done, total| {
+                    on(Progress::At {
+                        name: &title,
+                        done,
+                        total,
+                    });
+                },
+            )?;
             let chosen = best(&heads, recipe)?;
             let right = Bits(correct(chosen, &test, self.device));
-            Ok(Final {
+            let score = Final {
                 setting,
                 seed,
                 encoder: subject.hash.clone(),
@@ -376,8 +398,8 @@ impl Study<'_> {
                 test: right.share(),
                 correct: right,
                 trained_on: train.len(),
-                head: chosen.clone(),
-            })
+            };
+            Ok((score, chosen.clone()))
         })
     }
 }

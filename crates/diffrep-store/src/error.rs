@@ -50,7 +50,7 @@ pub enum StoreError {
         /// The folder.
         dir: PathBuf,
         /// The first property that differs.
-        what: &'static str,
+        what: String,
         /// What this run needs.
         expected: String,
         /// What the folder holds.

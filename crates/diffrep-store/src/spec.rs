@@ -172,7 +172,7 @@ impl StoreSpec {
     }
 
     /// The first property that makes `found` another run than `self`; `info` does not count.
-    fn difference(&self, found: &Self) -> Option<(&'static str, String, String)> {
+    fn difference(&self, found: &Self) -> Option<(String, String, String)> {
         let names = |spec: &Self| {
             let names: Vec<_> = spec
                 .columns
@@ -196,11 +196,27 @@ impl StoreSpec {
                 ("the information on the columns", meta(spec)),
             ]
         };
+        let determined = || {
+            let ours = self.info.as_object()?;
+            let (name, ours) = ours
+                .iter()
+                .find(|(name, value)| found.info.get(name) != Some(value))?;
+            let theirs = found
+                .info
+                .get(name)
+                .map_or_else(|| "absent".into(), Value::to_string);
+            Some((format!("`{name}`"), ours.to_string(), theirs))
+        };
+        if self.key != found.key
+            && let Some(difference) = determined()
+        {
+            return Some(difference);
+        }
         properties(self)
             .into_iter()
             .zip(properties(found))
             .find(|(ours, theirs)| ours.1 != theirs.1)
-            .map(|((what, ours), (_, theirs))| (what, ours, theirs))
+            .map(|((what, ours), (_, theirs))| (what.to_string(), ours, theirs))
     }
 }
 
@@ -264,11 +280,7 @@ pub(crate) fn claim(dir: &Path, spec: &StoreSpec) -> Result<StoreSpec, StoreErro
         write_json_atomic(&path, &manifest)?;
     }
     let found = read_manifest(dir)?;
-    // Through text and back, as the one on disk went: a float may round on the way.
-    let expected: StoreSpec = serde_json::to_value(spec)
-        .and_then(|value| serde_json::from_str(&value.to_string()))
-        .map_err(|source| ArtifactError::Encode { path, source })?;
-    match expected.difference(&found) {
+    match spec.difference(&found) {
         None => Ok(found),
         Some((what, expected, found)) => Err(StoreError::OtherRun {
             dir: dir.to_path_buf(),
@@ -368,6 +380,19 @@ mod tests {
                     .contains("choose another folder or delete it")
             );
         }
+        let told = StoreSpec {
+            info: serde_json::json!({"encoder": "one", "seed": 0}),
+            ..spec()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        claim(folder.path(), &told).unwrap();
+        let other = StoreSpec {
+            key: "other".into(),
+            info: serde_json::json!({"encoder": "one", "seed": 7}),
+            ..spec()
+        };
+        let error = claim(folder.path(), &other).unwrap_err().to_string();
+        assert!(error.contains("`seed` is 0, this run needs 7"), "{error}");
         let informed = StoreSpec {
             info: "later".into(),
             ..spec()

@@ -1,28 +1,33 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
 use diffrep_artifact::{Sha256Hex, read_bytes};
-use diffrep_datasets::{Channels, Dataset, Fit, Image, Pixels, Preprocess, Split};
+use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split, decode};
 use diffrep_extract::{Extraction, Noising, Settings, features};
-use diffrep_import::load;
+use diffrep_import::{load, read_arch};
 use diffrep_probe::SavedHead;
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
+use diffrep_unet::UNet;
 use serde::Serialize;
 
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
+/// Images that go through the network between two reports of progress.
+const CHUNK: usize = 64;
+
 /// Classify images with a saved head.
 ///
 /// Each image is noised to the head's timestep (the noise is a function of the file's content and
 /// the head's seed), goes through the diffusion model up to the head's block, and the head gives the
-/// probabilities.
+/// probabilities. An image that cannot be read is told; the others are classified.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep classify shoe.png --head runs/mini-quick/head.safetensors\n  \
@@ -31,28 +36,40 @@ pub(crate) struct ClassifyArgs {
     /// PNG or JPEG files.
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// The head, as `reproduce` writes it.
+    /// The head, as `reproduce` and `probe --save` write it.
     #[arg(long, default_value = "runs/mini-quick/head.safetensors")]
     head: PathBuf,
     /// The diffusion model that the head was trained on.
     #[arg(long, default_value = "fixtures/mini/model.safetensors")]
     checkpoint: PathBuf,
-    /// How many classes are shown.
-    #[arg(long, default_value_t = 5)]
-    top: usize,
+    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    #[arg(long)]
+    arch: Option<PathBuf>,
+    /// How many classes are shown, at least 1.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    top: u64,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
 }
 
-/// The classes of one image, most probable first.
+/// What is said of one image.
 #[derive(Debug, Serialize)]
 struct Classified {
     image: PathBuf,
-    top: Vec<Probability>,
+    #[serde(flatten)]
+    found: Found,
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Found {
+    /// The classes, most probable first.
+    Top(Vec<Probability>),
+    Error(String),
+}
+
+#[derive(Clone, Debug, Serialize)]
 struct Probability {
     class: String,
     probability: f64,
@@ -60,10 +77,10 @@ struct Probability {
 
 pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let saved = SavedHead::read(&args.head).with_context(|| {
-        "no head to classify with (`diffrep reproduce --quick` makes one)".to_string()
-    })?;
-    let encoder = load(&args.checkpoint, None, &device)?;
+    let saved = SavedHead::read(&args.head)
+        .context("no head to classify with (`diffrep reproduce --quick` makes one)")?;
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let encoder = load(&args.checkpoint, arch, &device)?;
     if encoder.sha256.as_str() != saved.info.encoder_sha256 {
         bail!(
             "{} is not the encoder of this head: its SHA-256 is {}, the head was trained on {}",
@@ -72,124 +89,151 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
             saved.info.encoder_sha256.get(..12).unwrap_or_default()
         );
     }
-    let schedule = Schedule::new(saved.info.schedule, saved.info.timesteps);
-    let taps = encoder.network.taps();
-    let settings = Settings::new([saved.info.setting], &taps, &schedule)?;
-    let head = saved.head(&device)?;
-    head.check(
-        &taps[saved.info.setting.block.position()],
-        saved.info.setting.pool,
-    )?;
 
-    let mut found = Vec::new();
-    for path in &args.images {
-        let (dataset, preprocess) = one_image(path, &saved.info.preprocess)?;
-        let job = Extraction {
-            dataset: &dataset,
-            preprocess,
-            schedule: &schedule,
-            settings: &settings,
-            noising: Noising {
-                seed: saved.info.noise_seed,
-                draw: 0,
+    // By id, so that a file given twice is computed once.
+    let mut inputs = BTreeMap::new();
+    let ids: Vec<Result<u64>> = args
+        .images
+        .iter()
+        .map(|path| {
+            let (id, pixels) = read_image(path, &saved.info.preprocess)?;
+            inputs.insert(id, pixels);
+            Ok(id)
+        })
+        .collect();
+    let probabilities = classify(&encoder.network, &saved, inputs, &device, printer)?;
+    let said: Vec<Classified> = args
+        .images
+        .iter()
+        .zip(ids)
+        .map(|(image, id)| Classified {
+            image: image.clone(),
+            found: match id {
+                Ok(id) => {
+                    let mut top = probabilities.get(&id).cloned().unwrap_or_default();
+                    top.truncate(args.top as usize);
+                    Found::Top(top)
+                }
+                Err(error) => Found::Error(format!("{error:#}")),
             },
-            encoder_hash: saved.info.encoder_sha256.clone(),
-            dtype: FeatureDtype::F32,
-            shard_rows: 1,
-            workers: 1,
-        };
-        let columns = features(&encoder.network, &job, &[0], &device)?;
-        let vector = columns
-            .into_iter()
-            .next()
-            .context("one setting gives one column")?;
-        let dim = vector.len();
-        let x = Tensor::<2>::from_data(TensorData::new(vector, [1, dim]), &device);
+        })
+        .collect();
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&said)?);
+    }
+    let mut failed = Vec::new();
+    for Classified { image, found } in &said {
+        match found {
+            Found::Top(_) if printer.json() => {}
+            Found::Top(top) => printer.result(&table(image, top)),
+            Found::Error(error) => failed.push(error.as_str()),
+        }
+    }
+    if !failed.is_empty() {
+        bail!(
+            "{} of {} images cannot be classified: {}",
+            failed.len(),
+            said.len(),
+            failed.join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// The id of an image, which names its noise and is the start of its file's hash, and its pixels
+/// at the size and with the channels of the network.
+fn read_image(path: &Path, preprocess: &Preprocess) -> Result<(u64, Vec<u8>)> {
+    let bytes = read_bytes(path)?;
+    let fitted = preprocess
+        .apply(&decode(path, &bytes)?)
+        .with_context(|| path.display().to_string())?;
+    let digest = Sha256Hex::hash_bytes(&bytes);
+    let id = u64::from_str_radix(&digest.as_str()[..15], 16)?;
+    Ok((id, fitted.pixels().to_vec()))
+}
+
+/// The probabilities of all classes, most probable first, of images that have the network's size.
+fn classify(
+    network: &UNet,
+    saved: &SavedHead,
+    inputs: BTreeMap<u64, Vec<u8>>,
+    device: &Device,
+    printer: Printer,
+) -> Result<BTreeMap<u64, Vec<Probability>>> {
+    let info = &saved.info;
+    let schedule = Schedule::new(info.schedule, info.timesteps);
+    let taps = network.taps();
+    let settings = Settings::new([info.setting], &taps, &schedule)?;
+    let head = saved.head(device)?;
+    head.check(&taps[info.setting.block.position()], info.setting.pool)?;
+    let (ids, pixels): (Vec<u64>, Vec<Vec<u8>>) = inputs.into_iter().unzip();
+    let Preprocess { size, channels, .. } = info.preprocess;
+    let dataset = Dataset::from_pixels(
+        Split::Test,
+        vec!["unknown".into()],
+        vec![0; ids.len()],
+        ids.clone(),
+        Pixels {
+            height: size,
+            width: size,
+            channels: channels.count(),
+            data: pixels.concat(),
+        },
+    );
+    let job = Extraction {
+        dataset: &dataset,
+        preprocess: Preprocess {
+            size,
+            channels: match channels {
+                Channels::GreyFromColour => Channels::Grey,
+                channels => channels,
+            },
+            fit: Fit::Exact,
+        },
+        schedule: &schedule,
+        settings: &settings,
+        noising: Noising {
+            seed: info.noise_seed,
+            draw: 0,
+        },
+        encoder_hash: info.encoder_sha256.clone(),
+        dtype: FeatureDtype::F32,
+        shard_rows: CHUNK,
+        workers: 1,
+    };
+    let mut progress = printer.progress("classify", ids.len() as u64);
+    let mut found = BTreeMap::new();
+    let indices: Vec<usize> = (0..ids.len()).collect();
+    for chunk in indices.chunks(CHUNK) {
+        let vectors = features(network, &job, chunk, device)?.concat();
+        let shape = [chunk.len(), vectors.len() / chunk.len()];
+        let x = Tensor::<2>::from_data(TensorData::new(vectors, shape), device);
         let chances: Vec<f32> = softmax(head.forward(x), 1)
             .into_data()
             .convert::<f32>()
             .try_into_vec()
             .map_err(|error| anyhow::anyhow!("the probabilities cannot be read: {error:?}"))?;
-        let mut top: Vec<Probability> = saved
-            .info
-            .classes
-            .iter()
-            .zip(chances)
-            .map(|(class, chance)| Probability {
-                class: class.clone(),
-                probability: f64::from(chance),
-            })
-            .collect();
-        top.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        top.truncate(args.top);
-        found.push(Classified {
-            image: path.clone(),
-            top,
-        });
-    }
-    if printer.json() {
-        printer.result(&serde_json::to_string_pretty(&found)?);
-    } else {
-        for classified in &found {
-            printer.result(&table(classified));
+        for (&index, chances) in chunk.iter().zip(chances.chunks(info.classes.len())) {
+            let mut top: Vec<Probability> = info
+                .classes
+                .iter()
+                .zip(chances)
+                .map(|(class, &chance)| Probability {
+                    class: class.clone(),
+                    probability: f64::from(chance),
+                })
+                .collect();
+            top.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+            found.insert(ids[index], top);
         }
+        progress.at(found.len() as u64, "");
     }
-    Ok(())
+    progress.finish();
+    Ok(found)
 }
 
-/// A data set of one image; its id, which names its noise, is the start of its file's hash.
-fn one_image(path: &Path, preprocess: &Preprocess) -> Result<(Dataset, Preprocess)> {
-    let bytes = read_bytes(path)?;
-    let decoded = image::load_from_memory(&bytes).with_context(|| {
-        format!(
-            "{} is not an image that can be read (PNG and JPEG can)",
-            path.display()
-        )
-    })?;
-    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let grey = matches!(decoded.color().channel_count(), 1 | 2);
-    let image = if grey {
-        Image::new(width, height, 1, decoded.into_luma8().into_raw())
-    } else {
-        Image::new(width, height, 3, decoded.into_rgb8().into_raw())
-    };
-    let digest = Sha256Hex::hash_bytes(&bytes);
-    let id = u64::from_str_radix(&digest.as_str()[..15], 16).unwrap_or(0);
-    let channels = match (preprocess.channels, image.channels()) {
-        (Channels::Rgb, _) => Channels::Rgb,
-        (_, 1) => Channels::Grey,
-        _ => Channels::GreyFromColour,
-    };
-    let fit = match preprocess.fit {
-        Fit::PadTo if width.max(height) > preprocess.size => Fit::CenterCrop,
-        fit => fit,
-    };
-    let pixels = Pixels {
-        height,
-        width,
-        channels: image.channels(),
-        data: image.pixels().to_vec(),
-    };
-    let dataset = Dataset::from_pixels(
-        Split::Test,
-        vec!["unknown".into()],
-        vec![0],
-        vec![id],
-        pixels,
-    );
-    Ok((
-        dataset,
-        Preprocess {
-            size: preprocess.size,
-            channels,
-            fit,
-        },
-    ))
-}
-
-fn table(classified: &Classified) -> String {
-    let rows = classified
-        .top
+fn table(image: &Path, top: &[Probability]) -> String {
+    let rows = top
         .iter()
         .map(|p| {
             vec![
@@ -199,7 +243,7 @@ fn table(classified: &Classified) -> String {
         })
         .collect();
     to_terminal_table(&Table {
-        caption: classified.image.display().to_string(),
+        caption: image.display().to_string(),
         columns: vec![
             Column::text("class"),
             Column::number("probability").with_unit("%"),

@@ -10,7 +10,7 @@ use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder};
 
-use crate::commands::input::{preprocess_for, schedule_of};
+use crate::commands::input::{FitArg, preprocess_of, schedule_of, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -55,6 +55,10 @@ pub(crate) struct ExtractArgs {
     /// or else linear.
     #[arg(long, value_parser = super::pretrain::parse_schedule)]
     schedule: Option<ScheduleKind>,
+    /// How images are brought to the network's size; without it as in the network's training, or
+    /// else crop.
+    #[arg(long)]
+    fit: Option<FitArg>,
     /// Names the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -64,8 +68,8 @@ pub(crate) struct ExtractArgs {
     /// Images a shard.
     #[arg(long, default_value_t = 1000)]
     shard_rows: usize,
-    /// Only the first N images.
-    #[arg(long)]
+    /// Only N images, spread evenly over the split and so over its classes.
+    #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
@@ -95,14 +99,16 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     };
     let dataset = open(&args.data, split)?;
     let dataset = match args.limit {
-        Some(limit) => dataset.subset(&(0..limit.min(dataset.len())).collect::<Vec<_>>()),
+        Some(limit) => dataset.subset(&spread(dataset.len(), limit)),
         None => dataset,
     };
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let encoder = load(&args.checkpoint, arch, &device)?;
+    let record = training_record(&encoder.metadata)?;
+    let network = encoder.network.config();
     let kind = args
         .schedule
-        .unwrap_or(schedule_of(&encoder.metadata, encoder.network.config()));
+        .unwrap_or(schedule_of(record.as_ref(), network));
     let schedule = Schedule::new(kind, 1000);
     let taps = encoder.network.taps();
     let mut wanted = Vec::new();
@@ -125,7 +131,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     }
     let settings = Settings::new(wanted, &taps, &schedule)?;
     let job = Extraction {
-        preprocess: preprocess_for(encoder.network.config(), &dataset)?,
+        preprocess: preprocess_of(record.as_ref(), network, args.fit)?,
         dataset: &dataset,
         schedule: &schedule,
         settings: &settings,
@@ -174,4 +180,23 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// `count` of `len` indices, at equal distances from the first on; all of them if there are fewer.
+fn spread(len: usize, count: usize) -> Vec<usize> {
+    let count = count.min(len);
+    (0..count).map(|i| i * len / count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_spreads_over_the_split() {
+        assert_eq!(spread(10, 5), [0, 2, 4, 6, 8]);
+        assert_eq!(spread(10, 3), [0, 3, 6]);
+        assert_eq!(spread(2, 5), [0, 1]);
+        assert!(spread(0, 5).is_empty() && spread(5, 0).is_empty());
+    }
 }

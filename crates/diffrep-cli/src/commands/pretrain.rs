@@ -14,7 +14,7 @@ use diffrep_taps::Condition;
 use diffrep_train::{AdamWConfig, LearningRate};
 use diffrep_unet::{UNet, UNetConfig};
 
-use crate::commands::input::preprocess_for;
+use crate::commands::input::{FitArg, preprocess};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -26,7 +26,7 @@ use crate::printer::{Printer, human_duration};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep pretrain /data/fashion-mnist --out runs/mini --epochs 5\n  \
-    diffrep pretrain photos/ --size 64 --arch net.json --batch 32 --device cuda:0 --out runs/photos")]
+    diffrep pretrain photos/ --arch net.json --batch 32 --device cuda:0 --out runs/photos")]
 pub(crate) struct PretrainArgs {
     /// Folder of images: IDX files, or one folder a class.
     data: PathBuf,
@@ -36,9 +36,12 @@ pub(crate) struct PretrainArgs {
     /// Network as the reference's constructor arguments in JSON; the mini network without it.
     #[arg(long)]
     arch: Option<PathBuf>,
-    /// Height and width of the network's input.
-    #[arg(long, default_value_t = 32)]
+    /// Height and width of the mini network's input; --arch names its own.
+    #[arg(long, default_value_t = 32, conflicts_with = "arch")]
     size: usize,
+    /// How images are brought to the network's size.
+    #[arg(long, default_value = "pad")]
+    fit: FitArg,
     /// Passes over the images.
     #[arg(long, default_value_t = 5)]
     epochs: u32,
@@ -100,6 +103,11 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     if position.step > 0 {
         printer.say(&format!("resuming at step {} of {steps}", position.step));
     }
+    let grid = |epoch: u32| args.out.join(format!("samples-{epoch:03}.png"));
+    // A run that was stopped between a checkpoint and its picture.
+    if position.epoch > 0 && position.batch == 0 && !grid(position.epoch).exists() {
+        draw_samples(&run.averaged(), &config, &device, &grid(position.epoch))?;
+    }
     let mut progress = printer.progress("pretrain", steps);
     let mut failed = None;
     let mut smooth = f64::NAN;
@@ -128,9 +136,7 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
                     (Err(error), _) => Err(error.into()),
                     (Ok(()), false) => Ok(()),
                     (Ok(()), true) => {
-                        let path = args
-                            .out
-                            .join(format!("samples-{:03}.png", record.position.epoch));
+                        let path = grid(record.position.epoch);
                         draw_samples(network, &config, &device, &path)
                     }
                 };
@@ -154,10 +160,22 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
         return Err(error);
     }
     let model = args.out.join("model.safetensors");
-    let training = serde_json::to_string(run.record())?;
-    let metadata = BTreeMap::from([("diffrep.training".to_string(), training)]);
+    let mut training = serde_json::to_value(run.record())?;
+    // The file's hash names the encoder: what differs between two equal runs stays out of it.
+    if let Some(training) = training.as_object_mut() {
+        training.remove("seconds");
+    }
+    let metadata = BTreeMap::from([("diffrep.training".to_string(), training.to_string())]);
     let hash = diffrep_import::write(&model, &run.averaged(), WeightDtype::F16, &metadata)?;
-    printer.result(&format!("{}: SHA-256 {hash}", model.display()));
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "model": model,
+            "sha256": hash,
+            "training": training,
+        }))?);
+    } else {
+        printer.result(&format!("{}: SHA-256 {hash}", model.display()));
+    }
     Ok(())
 }
 
@@ -188,7 +206,7 @@ fn configure(args: &PretrainArgs, dataset: &Dataset) -> Result<PretrainConfig> {
     );
     let per_epoch = dataset.len().saturating_sub(args.held_out) / args.batch.max(1);
     Ok(PretrainConfig {
-        preprocess: preprocess_for(&network, dataset)?,
+        preprocess: preprocess(&network, args.fit.into())?,
         network,
         schedule: args.schedule,
         timesteps: 1000,

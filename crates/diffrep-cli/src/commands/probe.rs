@@ -2,8 +2,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use diffrep_probe::{Features, Recipe, best, correct, train_linear};
+use diffrep_artifact::Sha256Hex;
+use diffrep_probe::{Features, HeadInfo, Recipe, SavedHead, Trained, best, correct, train_linear};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
+use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_stats::wilson;
 use diffrep_store::Store;
 
@@ -17,7 +19,8 @@ use crate::printer::Printer;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep probe --train f/train --validation f/validation --test f/test --recipe paper\n  \
-    diffrep probe --train f/train --validation f/validation --column t90_b24_p2 --recipe my.toml --json")]
+    diffrep probe --train f/train --validation f/validation --column t90_b24_p2 --recipe my.toml --json\n  \
+    diffrep probe --train f/train --validation f/validation --save head.safetensors")]
 pub(crate) struct ProbeArgs {
     /// Store to train on.
     #[arg(long)]
@@ -34,6 +37,9 @@ pub(crate) struct ProbeArgs {
     /// Recipe by name (paper, ablation, mini, mini-sweep) or a TOML file.
     #[arg(long, default_value = "paper")]
     recipe: String,
+    /// File for the head with the highest validation accuracy, for `diffrep classify`.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Names initial weights and batch order.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -103,7 +109,10 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
     );
     let mut rows = Vec::new();
     let mut records = Vec::new();
-    for column in &columns {
+    let mut kept: Option<(String, Trained)> = None;
+    for (index, column) in columns.iter().enumerate() {
+        let title = format!("probe {column} ({} of {})", index + 1, columns.len());
+        let mut progress = printer.progress(&title, recipe.epochs as u64);
         let read = |store: &Store| Features::read(store, column);
         let heads = train_linear(
             &read(&train)?,
@@ -112,7 +121,9 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             &recipe,
             args.seed,
             &device,
+            |done, _| progress.at(done as u64, "epochs"),
         )?;
+        progress.finish();
         let chosen = best(&heads, &recipe)?;
         let scored = test
             .as_ref()
@@ -144,6 +155,16 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             "validation": chosen.validation,
             "test": scored,
         }));
+        let better = |(_, best): &(String, Trained)| chosen.validation > best.validation;
+        if kept.as_ref().is_none_or(better) {
+            kept = Some((column.clone(), chosen.clone()));
+        }
+    }
+    if let (Some(path), Some((column, head))) = (&args.save, &kept) {
+        let info = head_info(&train, column, head, &recipe, classes as usize)
+            .with_context(|| format!("a head on {} cannot be saved", args.train.display()))?;
+        SavedHead::new(head, info).write(path)?;
+        printer.say(&format!("{}: head on {column}", path.display()));
     }
     if printer.json() {
         printer.result(&serde_json::to_string_pretty(&records)?);
@@ -165,4 +186,46 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         }));
     }
     Ok(())
+}
+
+/// What a head on a column of a store must know to classify images, from what the store says.
+fn head_info(
+    store: &Store,
+    column: &str,
+    head: &Trained,
+    recipe: &Recipe,
+    classes: usize,
+) -> Result<HeadInfo> {
+    let spec = store.spec();
+    let info = &spec.info;
+    let timesteps = info["timestep_map"]
+        .as_u64()
+        .context("its manifest tells no timesteps")? as usize;
+    let schedule = [ScheduleKind::Linear, ScheduleKind::Cosine]
+        .into_iter()
+        .find(|&kind| {
+            let hash = Sha256Hex::hash_json(&Schedule::new(kind, timesteps).betas);
+            hash.is_ok_and(|hash| info["schedule"] == hash.as_str())
+        })
+        .context("its schedule is neither linear nor cosine")?;
+    let setting = spec
+        .columns
+        .iter()
+        .find(|spec| spec.name == column)
+        .with_context(|| format!("it has no column {column}"))?;
+    let mut names: Vec<String> = serde_json::from_value(info["classes"].clone())
+        .context("its manifest tells no class names: extract it anew")?;
+    names.truncate(classes);
+    Ok(HeadInfo {
+        classes: names,
+        encoder_sha256: serde_json::from_value(info["encoder"].clone())?,
+        setting: serde_json::from_value(setting.meta.clone())?,
+        schedule,
+        timesteps,
+        preprocess: serde_json::from_value(info["preprocess"].clone())?,
+        noise_seed: serde_json::from_value(info["noising"]["seed"].clone())?,
+        recipe: recipe.clone(),
+        point: head.point,
+        validation_accuracy: head.validation,
+    })
 }

@@ -11,9 +11,10 @@ use diffrep_report::{
 };
 use diffrep_stats::Verdict;
 
-use super::results::{Claim, Results, Summary};
+use super::protocol::{protocol_section, provenance_section};
+use super::results::{Choice, Claim, Results, Summary};
 
-const PERCENT: f64 = 100.0;
+pub(super) const PERCENT: f64 = 100.0;
 
 /// The whole report.
 pub(super) fn build(
@@ -135,10 +136,10 @@ fn accuracy_table(results: &Results) -> Table {
     };
     Table {
         caption: format!(
-            "Top-1 accuracy on the {} test images. Settings were chosen on {} validation images; the \
-             test images were read once a seed. The difference is diffusion minus the row, with a \
-             95 % bootstrap interval over images, paired.",
-            results.data.test, results.data.validation
+            "Top-1 accuracy on the {} test images, which were read once a seed. {} The difference is \
+             diffusion minus the row, with a 95 % bootstrap interval over images, paired.",
+            results.data.test,
+            chosen_on(results),
         ),
         columns: vec![
             Column {
@@ -180,6 +181,56 @@ fn accuracy_table(results: &Results) -> Table {
         rows: results.summary.iter().map(row).collect(),
         highlight: vec![0],
     }
+}
+
+/// On how many images what was chosen.
+fn chosen_on(results: &Results) -> String {
+    let (sweep, all) = (sweep_validation(results), results.data.validation);
+    if sweep == all {
+        return format!("Settings were chosen on {all} validation images.");
+    }
+    format!(
+        "Timestep, block and pool were chosen on {sweep} validation images, learning rate and decay \
+         on {all}."
+    )
+}
+
+fn sweep_validation(results: &Results) -> usize {
+    results.settings.sweep_validation_per_class * results.data.classes
+}
+
+/// How firm the choice is, as sentences.
+fn choice_note(choice: &Choice) -> String {
+    /// How many cells are named.
+    const NAMED: usize = 6;
+    let mut text = if choice.near.is_empty() {
+        "Every other cell is told apart from the best".to_string()
+    } else {
+        let mut near: Vec<String> = choice.near.iter().map(ToString::to_string).collect();
+        let more = near.len().saturating_sub(NAMED);
+        near.truncate(NAMED);
+        let more = if more > 0 {
+            format!("; and {more} more")
+        } else {
+            String::new()
+        };
+        format!(
+            "{} of {} other cells cannot be told apart from the best ({}{more})",
+            choice.near.len(),
+            choice.cells - 1,
+            near.join("; "),
+        )
+    };
+    text.push_str(
+        " on these images (exact McNemar test, p at least 0.05, not corrected for many tests).",
+    );
+    if !choice.edges.is_empty() {
+        text.push_str(&format!(
+            " The choice lies at an end of what was tried: {}.",
+            choice.edges.join("; ")
+        ));
+    }
+    text
 }
 
 fn accuracy_section(results: &Results) -> Section {
@@ -365,8 +416,14 @@ fn sweep_section(results: &Results) -> Section {
          **{best}**. Curves show the highest validation accuracy over the recipe's grid ({} training, \
          {} validation images).",
         results.settings.sweep_train_per_class * results.data.classes,
-        results.settings.sweep_validation_per_class * results.data.classes,
+        sweep_validation(results),
     ))];
+    if let Some(choice) = &results.choice {
+        blocks.push(Block::Note {
+            kind: NoteKind::Info,
+            text: diffrep_report::escape_inline(&choice_note(choice)),
+        });
+    }
     for (caption, chart) in charts {
         blocks.push(Block::Figure(Figure {
             caption,
@@ -428,141 +485,5 @@ fn pictures_section(noised: ImageGrid, samples: Option<ImageGrid>) -> Section {
     Section {
         title: "What the network sees and makes".into(),
         blocks,
-    }
-}
-
-fn protocol_section(results: &Results, scale: &Scale) -> Section {
-    let recipe = |recipe: &diffrep_probe::Recipe| {
-        format!(
-            "{}: {} epochs, batch {}, learning rate x {} every {} epochs, features {}, rates {:?}, decays {:?}",
-            recipe.name,
-            recipe.epochs,
-            recipe.batch,
-            recipe.step_factor,
-            recipe.step_every,
-            if recipe.standardize {
-                "standardised"
-            } else {
-                "as they are"
-            },
-            recipe.learning_rates,
-            recipe.weight_decays
-        )
-    };
-    let swept = format!(
-        "{} of {}; networks not swept take the best setting of those that are",
-        scale.random_networks_swept, scale.random_networks
-    );
-    let pairs = [
-        ("training images", results.data.train.to_string()),
-        ("validation images", results.data.validation.to_string()),
-        ("test images", results.data.test.to_string()),
-        ("timesteps swept", format!("{:?}", scale.timesteps)),
-        ("pools swept", format!("{:?}", scale.pools)),
-        ("raw-pixel pools swept", format!("{:?}", scale.pixel_pools)),
-        ("random networks swept", swept),
-        (
-            "seeds (weights, order, noise)",
-            format!("{:?}", scale.seeds),
-        ),
-        ("final recipe", recipe(&results.recipe)),
-        ("sweep recipe", recipe(&results.sweep_recipe)),
-    ];
-    Section {
-        title: "Protocol".into(),
-        blocks: vec![
-            Block::Paragraph(
-                "Timestep, block, pool, learning rate and weight decay are chosen on validation \
-                 images. Controls are tuned on the same validation images with the same recipe. Raw pixels \
-                 carry no noise and are tuned over pools. Intervals resample test images: they do not cover \
-                 another training of the diffusion model. A random network has every layer drawn from PyTorch's default \
-                 initialisation, those that a training would start at zero included."
-                    .into(),
-            ),
-            Block::KeyValues(pairs.map(|(key, value)| (key.to_string(), value)).to_vec()),
-            Block::Details {
-                summary: "Every score".into(),
-                blocks: vec![Block::Table(scores(results))],
-            },
-        ],
-    }
-}
-
-/// One row for each final probe.
-fn scores(results: &Results) -> Table {
-    let rows = results
-        .subjects
-        .iter()
-        .flat_map(|subject| subject.finals.iter().map(move |score| (subject, score)))
-        .map(|(subject, score)| {
-            vec![
-                TableCell::text(subject.name.clone()),
-                TableCell::text(score.setting.to_string()),
-                TableCell::text(score.seed.to_string()),
-                TableCell::text(format!("{:.0e}", score.point.learning_rate)),
-                TableCell::text(score.point.weight_decay.to_string()),
-                TableCell::number(score.validation * PERCENT, 2),
-                TableCell::number(score.test * PERCENT, 2),
-            ]
-        })
-        .collect();
-    let number = |name: &str| Column {
-        name: name.into(),
-        align: Align::Right,
-        unit: None,
-    };
-    Table {
-        caption: "Every probe that read the test images.".into(),
-        columns: vec![
-            Column {
-                name: "encoder".into(),
-                align: Align::Left,
-                unit: None,
-            },
-            Column {
-                name: "setting".into(),
-                align: Align::Left,
-                unit: None,
-            },
-            number("seed"),
-            number("rate"),
-            number("decay"),
-            number("validation %"),
-            number("test %"),
-        ],
-        rows,
-        highlight: Vec::new(),
-    }
-}
-
-fn provenance_section(record: &Record<Results>) -> Section {
-    let p = &record.provenance;
-    let hash = |hash: &Option<diffrep_artifact::Sha256Hex>| {
-        hash.as_ref()
-            .map_or_else(|| "none".into(), ToString::to_string)
-    };
-    let pairs = [
-        ("diffrep", p.diffrep_version.clone()),
-        ("device", p.device.clone()),
-        (
-            "machine",
-            format!("{} {}, {} processors", p.host.os, p.host.arch, p.host.cpus),
-        ),
-        ("checkpoint SHA-256", hash(&p.checkpoint_sha256)),
-        ("training images SHA-256", hash(&p.data_sha256)),
-        (
-            "validation images SHA-256",
-            record.data.data.validation_sha256.clone(),
-        ),
-        ("test images SHA-256", record.data.data.test_sha256.clone()),
-        ("settings SHA-256", p.config_sha256.to_string()),
-        ("noise contract", diffrep_rng::CONTRACT.to_string()),
-    ];
-    Section {
-        title: "Where the numbers come from".into(),
-        blocks: vec![
-            Block::KeyValues(pairs.map(|(key, value)| (key.to_string(), value)).to_vec()),
-            Block::Paragraph("Everything on this page is in `results.json` beside it.".into()),
-        ],
     }
 }

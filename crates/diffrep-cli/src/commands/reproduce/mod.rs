@@ -2,6 +2,7 @@
 
 mod document;
 mod pictures;
+mod protocol;
 mod results;
 
 use std::path::{Path, PathBuf};
@@ -22,16 +23,16 @@ use diffrep_import::load;
 use diffrep_plan::{Experiment, Scale};
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
-    Cell, Final, HeadInfo, Progress, Recipe, SavedHead, Splits, Study, Subject, choose,
+    Cell, Final, HeadInfo, Progress, Recipe, SavedHead, Splits, Study, Subject, Trained, choose,
 };
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
-use crate::commands::input::{preprocess_for, schedule_of};
+use crate::commands::input::{preprocess_of, schedule_of, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
-use results::{RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
+use results::{Encoding, RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
 
 /// Run an experiment of the paper and write its report.
 ///
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
-/// Accuracy on test of the first subset, in order of roles.
+/// Runs one experiment at one scale and writes its results and report.
 fn one(
     experiment: &Experiment,
     scale_name: &str,
@@ -108,8 +109,9 @@ fn one(
     let encoder = load(&scale.checkpoint, None, device)
         .with_context(|| format!("the diffusion model of scale {scale_name}"))?;
     let network = encoder.network;
-    let preprocess = preprocess_for(network.config(), &open(&scale.data, Split::Train)?)?;
-    let kind = schedule_of(&encoder.metadata, network.config());
+    let training = training_record(&encoder.metadata)?;
+    let preprocess = preprocess_of(training.as_ref(), network.config(), None)?;
+    let kind = schedule_of(training.as_ref(), network.config());
     let schedule = Schedule::new(kind, 1000);
     let (splits, sweep_splits) = read_splits(scale)?;
     let (recipe, sweep_recipe) = (
@@ -138,7 +140,7 @@ fn one(
         encoder: &network,
         hash: encoder.sha256.to_string(),
     };
-    let diffusion = runner.subject(&subject, &runner.swept(&network.taps())?)?;
+    let (diffusion, heads) = runner.subject(&subject, &runner.swept(&network.taps())?)?;
 
     let size = network.config().image_size;
     let pixels = Pixels {
@@ -150,7 +152,7 @@ fn one(
         encoder: &pixels,
         hash: "pixels".into(),
     };
-    let pixels = runner.subject(&subject, &[runner.pixel_settings(&pixels.taps())?])?;
+    let (pixels, _) = runner.subject(&subject, &[runner.pixel_settings(&pixels.taps())?])?;
 
     let random = runner.random_networks(&network, device)?;
 
@@ -160,11 +162,21 @@ fn one(
         &runner.recipe,
         &runner.sweep_recipe,
         network.taps(),
+        Encoding {
+            preprocess,
+            schedule: kind,
+            timesteps: schedule.timestep_map.len(),
+            training,
+        },
         vec![diffusion, pixels, random],
         &runner.splits,
     )?;
     save_head(
-        &results,
+        results
+            .subjects
+            .first()
+            .and_then(|subject| subject.finals.first())
+            .zip(heads.first()),
         &runner.splits.train,
         &encoder.sha256,
         (preprocess, kind),
@@ -333,7 +345,7 @@ impl Runner<'_> {
         subject: &Subject<'_, E>,
         setting: Setting,
         seed: u64,
-    ) -> Result<Final> {
+    ) -> Result<(Final, Trained)> {
         let settings = Settings::new([setting], &subject.encoder.taps(), self.study.schedule)?;
         self.watched(|on| {
             self.study
@@ -341,25 +353,27 @@ impl Runner<'_> {
         })
     }
 
-    /// Sweep, choice and final scores of one encoder.
+    /// Sweep, choice, final scores and heads of one encoder.
     fn subject<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         groups: &[Settings],
-    ) -> Result<SubjectResult> {
+    ) -> Result<(SubjectResult, Vec<Trained>)> {
         let cells = self.sweep(subject, groups)?;
         let chosen = choose(&cells).context("the sweep has no cell")?.setting;
-        let finals = self
+        let scored: Vec<(Final, Trained)> = self
             .scale
             .seeds
             .iter()
             .map(|&seed| self.score(subject, chosen, seed))
             .collect::<Result<_>>()?;
-        Ok(SubjectResult {
+        let (finals, heads) = scored.into_iter().unzip();
+        let result = SubjectResult {
             name: subject.name.clone(),
             cells: vec![cells],
             finals,
-        })
+        };
+        Ok((result, heads))
     }
 
     /// The same network with random weights, tuned over the same grid; each is scored with a seed of
@@ -390,9 +404,8 @@ impl Runner<'_> {
                     shared = Some(chosen.clone());
                 }
                 let seed = self.scale.seeds[index % self.scale.seeds.len()];
-                result
-                    .finals
-                    .push(self.score(&subject, chosen.setting, seed)?);
+                let (score, _) = self.score(&subject, chosen.setting, seed)?;
+                result.finals.push(score);
                 result.cells.push(cells);
             } else {
                 let setting = shared
@@ -400,7 +413,8 @@ impl Runner<'_> {
                     .context("no random network was swept")?
                     .setting;
                 let seed = self.scale.seeds[index % self.scale.seeds.len()];
-                result.finals.push(self.score(&subject, setting, seed)?);
+                let (score, _) = self.score(&subject, setting, seed)?;
+                result.finals.push(score);
             }
         }
         Ok(result)
@@ -445,18 +459,14 @@ fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {
 
 /// Writes the diffusion probe of the first seed for `diffrep classify`.
 fn save_head(
-    results: &Results,
+    first: Option<(&Final, &Trained)>,
     train: &Dataset,
     encoder: &Sha256Hex,
     (preprocess, schedule): (Preprocess, ScheduleKind),
     recipe: &Recipe,
     dir: &Path,
 ) -> Result<()> {
-    let Some(chosen) = results
-        .subjects
-        .first()
-        .and_then(|subject| subject.finals.first())
-    else {
+    let Some((chosen, head)) = first else {
         return Ok(());
     };
     let info = HeadInfo {
@@ -471,5 +481,5 @@ fn save_head(
         point: chosen.point,
         validation_accuracy: chosen.validation,
     };
-    Ok(SavedHead::new(&chosen.head, info).write(&dir.join("head.safetensors"))?)
+    Ok(SavedHead::new(head, info).write(&dir.join("head.safetensors"))?)
 }

@@ -33,7 +33,7 @@ pub(crate) fn noised(
         for &t in timesteps {
             let mut noise = vec![0.0f32; x0.len()];
             let key = Key::new(0, Stream::Noise)
-                .sample(dataset.id(index))
+                .sample(dataset.noise_id(index))
                 .t(schedule.check(t)? as u32);
             key.fill_normal(&mut noise);
             let signal = schedule.sqrt_alphas_cumprod[t] as f32;

@@ -1,21 +1,26 @@
 //! What `results.json` holds. Nothing is printed or plotted that is not in here.
 
 use anyhow::{Context, Result};
+use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
 use diffrep_plan::{Experiment, Published, Scale};
+use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Cell, Final, Recipe, Splits};
+use diffrep_schedule::ScheduleKind;
 use diffrep_stats::{
-    PairedDifference, Spread, Verdict, paired_bootstrap, paired_bootstrap_seeds, verdict,
+    PairedDifference, Spread, Verdict, mcnemar, paired_bootstrap, paired_bootstrap_seeds, verdict,
 };
 use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const RESULTS_SCHEMA: &str = "diffrep.results";
-pub(crate) const RESULTS_VERSION: u32 = 1;
+pub(crate) const RESULTS_VERSION: u32 = 2;
 
 /// Bootstrap resamples and level of every interval.
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
+/// Cells whose McNemar test against the best gives a p of at least this are not told apart from it.
+const NEAR: f64 = 0.05;
 
 /// Everything an experiment found at one scale.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +33,11 @@ pub(crate) struct Results {
     pub(crate) sweep_recipe: Recipe,
     pub(crate) taps: Vec<TapInfo>,
     pub(crate) data: DataCounts,
+    pub(crate) encoding: Encoding,
+    /// Bootstrap resamples behind every interval.
+    pub(crate) resamples: usize,
+    /// How firm the choice of the diffusion model's setting is.
+    pub(crate) choice: Option<Choice>,
     /// The diffusion model first, then the controls.
     pub(crate) subjects: Vec<SubjectResult>,
     pub(crate) summary: Vec<Summary>,
@@ -44,6 +54,28 @@ pub(crate) struct DataCounts {
     pub(crate) test: usize,
     pub(crate) validation_sha256: String,
     pub(crate) test_sha256: String,
+}
+
+/// How an image becomes features, and what trained the encoder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Encoding {
+    pub(crate) preprocess: Preprocess,
+    pub(crate) schedule: ScheduleKind,
+    pub(crate) timesteps: usize,
+    /// The record of the diffusion model's own training, where its file carries one.
+    pub(crate) training: Option<TrainingRecord>,
+}
+
+/// The best cell of a sweep, the cells that cannot be told apart from it, and the ends of the grid
+/// that it lies on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Choice {
+    pub(crate) setting: Setting,
+    pub(crate) cells: usize,
+    pub(crate) near: Vec<Setting>,
+    pub(crate) edges: Vec<String>,
 }
 
 /// Sweep and final scores of one encoder, or of several random networks.
@@ -86,6 +118,7 @@ impl Results {
         recipe: &Recipe,
         sweep_recipe: &Recipe,
         taps: Vec<TapInfo>,
+        encoding: Encoding,
         subjects: Vec<SubjectResult>,
         splits: &Splits,
     ) -> Result<Self> {
@@ -120,14 +153,17 @@ impl Results {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
+        let swept = diffusion.cells.first().map_or(&[][..], Vec::as_slice);
         let mut claims = against_controls(&summary);
-        claims.extend(shape(
-            diffusion.cells.first().map_or(&[], Vec::as_slice),
-            taps.len(),
-        )?);
+        claims.extend(shape(swept, taps.len())?);
+        let settings = experiment.scale(scale)?;
+        let choice = choice(swept, &diffusion.finals, settings, recipe)?;
         Ok(Self {
             scale: scale.into(),
-            settings: experiment.scale(scale)?.clone(),
+            settings: settings.clone(),
+            encoding,
+            resamples: RESAMPLES,
+            choice,
             published: experiment.published.clone(),
             recipe: recipe.clone(),
             sweep_recipe: sweep_recipe.clone(),
@@ -145,6 +181,70 @@ impl Results {
             claims,
         })
     }
+}
+
+/// What a reader must know before trusting that the best cell is the best.
+fn choice(
+    cells: &[Cell],
+    finals: &[Final],
+    scale: &Scale,
+    recipe: &Recipe,
+) -> Result<Option<Choice>> {
+    let Some(best) = diffrep_probe::choose(cells) else {
+        return Ok(None);
+    };
+    let mut near = Vec::new();
+    for cell in cells.iter().filter(|cell| cell.setting != best.setting) {
+        if mcnemar(&best.correct.0, &cell.correct.0)?.p_value >= NEAR {
+            near.push(cell.setting);
+        }
+    }
+    let mut edges = Vec::new();
+    let t = best.setting.t.unwrap_or(0);
+    if scale.timesteps.len() > 1 && t > 0 && scale.timesteps.iter().all(|&other| t <= other) {
+        edges.push(format!("t = {t} is the smallest timestep swept"));
+    }
+    if scale.timesteps.len() > 1 && scale.timesteps.iter().all(|&other| t >= other) {
+        edges.push(format!("t = {t} is the largest timestep swept"));
+    }
+    let pool = best.setting.pool.get();
+    let larger =
+        |cell: &Cell| cell.setting.block == best.setting.block && cell.setting.pool.get() > pool;
+    if scale.pools.len() > 1 && !cells.iter().any(larger) {
+        edges.push(format!(
+            "pool {pool} is the largest pool swept at block {}",
+            best.setting.block
+        ));
+    }
+    let ends = |name: &str, grid: &[f64], of: &dyn Fn(&Final) -> f64| {
+        let highest = grid.iter().copied().fold(f64::MIN, f64::max);
+        let lowest = grid.iter().copied().fold(f64::MAX, f64::min);
+        [("highest", highest), ("lowest", lowest)]
+            .into_iter()
+            .filter(|(_, end)| grid.len() > 1 && *end > 0.0)
+            .filter_map(|(which, end)| {
+                let count = finals.iter().filter(|score| of(score) == end).count();
+                (count > 0).then(|| {
+                    format!(
+                        "the {which} {name} of the recipe ({end}) was chosen with {count} of {} seeds",
+                        finals.len()
+                    )
+                })
+            })
+            .collect::<Vec<_>>()
+    };
+    edges.extend(ends("learning rate", &recipe.learning_rates, &|score| {
+        score.point.learning_rate
+    }));
+    edges.extend(ends("weight decay", &recipe.weight_decays, &|score| {
+        score.point.weight_decay
+    }));
+    Ok(Some(Choice {
+        setting: best.setting,
+        cells: cells.len(),
+        near,
+        edges,
+    }))
 }
 
 fn against_controls(summary: &[Summary]) -> Vec<Claim> {

@@ -1,0 +1,145 @@
+//! A user's own folder of pictures goes the whole way: a diffusion model trained on it, features,
+//! a saved probe, and classes for single files.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn diffrep(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn works(args: &[&str]) -> String {
+    let done = diffrep(args);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{args:?}: {stderr}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// Grey pictures of three sizes, all smaller than or larger than the network's input: bright ones
+/// and dark ones, in folders of these names.
+fn pictures(dir: &Path) {
+    for (split, count) in [("train", 12), ("validation", 6), ("test", 5)] {
+        for (class, level) in [("bright", 200u8), ("dark", 40)] {
+            let folder = dir.join(split).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..count {
+                let side = [9, 16, 21][i as usize % 3];
+                image::GrayImage::from_fn(side, side, |x, y| {
+                    image::Luma([level + ((x * 7 + y * 3 + i) % 11) as u8])
+                })
+                .save(folder.join(format!("{i}.png")))
+                .unwrap();
+            }
+        }
+    }
+}
+
+const ARCH: &str = r#"{"class": "UNetModel", "image_size": 16, "in_channels": 1, "model_channels": 32, "out_channels": 1,
+    "num_res_blocks": 1, "attention_resolutions": [], "channel_mult": [1, 1], "use_scale_shift_norm": true, "resblock_updown": true}"#;
+
+#[test]
+fn from_pictures_to_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    pictures(&dir.path().join("photos"));
+    std::fs::write(at("arch.json"), ARCH).unwrap();
+    let pretrain = |out: &str, more: &[&str]| {
+        let (photos, arch) = (at("photos"), at("arch.json"));
+        let mut args = vec!["pretrain", &photos, "--arch", &arch, "--out", out];
+        args.extend(
+            "--epochs 1 --batch 4 --held-out 4 --checkpoint-every 2 --json --quiet".split(' '),
+        );
+        args.extend(more);
+        let json: Value = serde_json::from_str(&works(&args)).unwrap();
+        json["sha256"].as_str().unwrap().to_string()
+    };
+    // Two trainings of the same settings are the same encoder, however long they took.
+    let (one, two) = (at("one"), at("two"));
+    let hash = pretrain(&one, &[]);
+    assert_eq!(pretrain(&two, &[]), hash);
+    // A picture that a kill prevented is drawn when the run is taken up again.
+    let grid = dir.path().join("two/samples-001.png");
+    std::fs::remove_file(&grid).unwrap();
+    assert_eq!(pretrain(&two, &[]), hash);
+    assert!(grid.exists());
+
+    let model = at("one/model.safetensors");
+    for split in ["train", "validation", "test"] {
+        works(&[
+            "extract",
+            &at("photos"),
+            "--split",
+            split,
+            "--checkpoint",
+            &model,
+            "--t",
+            "10",
+            "--block",
+            "1,3",
+            "--pool",
+            "1,2",
+            "--out",
+            &at(split),
+            "--quiet",
+        ]);
+    }
+    let (head, train, validation, test) = (
+        at("head.safetensors"),
+        at("train"),
+        at("validation"),
+        at("test"),
+    );
+    let probe = works(&[
+        "probe",
+        "--train",
+        &train,
+        "--validation",
+        &validation,
+        "--test",
+        &test,
+        "--recipe",
+        "mini",
+        "--save",
+        &head,
+        "--json",
+        "--quiet",
+    ]);
+    let columns: Value = serde_json::from_str(&probe).unwrap();
+    assert_eq!(columns.as_array().unwrap().len(), 4);
+
+    let bright = at("photos/test/bright/0.png");
+    let dark = at("photos/test/dark/1.png");
+    let broken = at("broken.png");
+    std::fs::write(&broken, b"no picture").unwrap();
+    let classify = |images: &[&str]| {
+        let mut args = vec!["classify", "--head", &head, "--checkpoint", &model];
+        args.extend(["--json", "--quiet"]);
+        args.extend(images);
+        let done = diffrep(&args);
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        (done, json)
+    };
+    let (done, found) = classify(&[&bright, &dark, &bright]);
+    assert!(done.status.success());
+    let class = |i: usize| found[i]["top"][0]["class"].as_str().unwrap();
+    assert_eq!([class(0), class(1), class(2)], ["bright", "dark", "bright"]);
+    assert_eq!(found[0]["top"], found[2]["top"]);
+
+    // One bad file costs the others nothing, in any company.
+    let (done, with_broken) = classify(&[&bright, &broken, &dark]);
+    assert!(!done.status.success());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        said.contains("1 of 3 images cannot be classified"),
+        "{said}"
+    );
+    assert!(said.contains("broken.png"), "{said}");
+    assert_eq!(with_broken[0]["top"], found[0]["top"]);
+    assert_eq!(with_broken[2]["top"], found[1]["top"]);
+    assert!(with_broken[1]["error"].as_str().is_some());
+}

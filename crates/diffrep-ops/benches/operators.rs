@@ -1,0 +1,63 @@
+//! Each kernel beside burn's own operator, on the shapes of the mini network (micro-batch of 16).
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::hint::black_box;
+
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2dConfig;
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::AvgPoolOptions;
+use burn::tensor::{Device, Distribution, Tensor};
+use criterion::{Criterion, criterion_group, criterion_main};
+use diffrep_ops::{Activation, conv2d_same, group_norm, halve};
+
+const BATCH: usize = 16;
+
+fn uniform<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex())
+}
+
+fn convolutions(criterion: &mut Criterion) {
+    for (channels, side) in [(32, 32), (32, 16), (64, 8)] {
+        let name = format!("3x3 {channels}->{channels}, {side}x{side}");
+        let mut group = criterion.benchmark_group(name);
+        let x = uniform([BATCH, channels, side, side]);
+        let theirs = Conv2dConfig::new([channels, channels], [3, 3])
+            .with_padding(PaddingConfig2d::Same)
+            .init(&Device::flex());
+        let (weight, bias) = (uniform([channels, channels, 3, 3]), uniform([channels]));
+        group.bench_function("diffrep", |bencher| {
+            bencher.iter(|| {
+                let y = conv2d_same(x.clone(), weight.clone(), bias.clone());
+                black_box(y.into_data())
+            });
+        });
+        group.bench_function("burn", |bencher| {
+            bencher.iter(|| black_box(theirs.forward(x.clone()).into_data()));
+        });
+        group.finish();
+    }
+}
+
+fn others(criterion: &mut Criterion) {
+    let x = uniform([BATCH, 32, 32, 32]);
+    let (scale, shift) = (uniform([BATCH, 32]), uniform([BATCH, 32]));
+    criterion.bench_function("group norm, scale, shift, SiLU, 32x32", |bencher| {
+        bencher.iter(|| {
+            let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
+            black_box(group_norm(x, scale, shift, 32, 1e-5, Activation::Silu).into_data())
+        });
+    });
+    let mut group = criterion.benchmark_group("halve 32x32");
+    group.bench_function("diffrep", |bencher| {
+        bencher.iter(|| black_box(halve(x.clone()).into_data()));
+    });
+    group.bench_function("burn", |bencher| {
+        let options = || AvgPoolOptions::new([2, 2]).with_stride([2, 2]);
+        bencher.iter(|| black_box(avg_pool2d(x.clone(), options()).into_data()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, others);
+criterion_main!(benches);
