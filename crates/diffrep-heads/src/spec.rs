@@ -236,6 +236,19 @@ impl HeadSpec {
 }
 
 impl Pooled {
+    /// The weights.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The same with another head in it, such as one off the autodiff graph.
+    pub fn map(self, change: impl FnOnce(Head) -> Head) -> Self {
+        Self {
+            head: change(self.head),
+            pool: self.pool,
+        }
+    }
+
     /// The same with another head in it, such as one with other weights.
     ///
     /// # Errors

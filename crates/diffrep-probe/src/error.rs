@@ -31,6 +31,20 @@ pub enum ProbeError {
         /// How many classes there are.
         classes: usize,
     },
+    /// A column that cannot be used as a map.
+    #[error("column {column} cannot be read as maps: {reason}")]
+    Column {
+        /// Its name.
+        column: String,
+        /// Why.
+        reason: String,
+    },
+    /// Maps of other settings than those trained on.
+    #[error("the maps are of other timesteps, blocks, pools or channels than those trained on")]
+    OtherMaps,
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// Every head of the grid diverged.
     #[error("every head of recipe `{recipe}` diverged: lower its learning rates")]
     Diverged {

@@ -236,7 +236,7 @@ fn score(
 }
 
 /// Index of the largest value, the first of equals; none if any is NaN.
-fn argmax(values: &[f32]) -> Option<usize> {
+pub(crate) fn argmax(values: &[f32]) -> Option<usize> {
     if values.iter().any(|v| v.is_nan()) {
         return None;
     }

@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ProbeError;
 
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 5] = [
     ("paper", include_str!("../recipes/paper.toml")),
     ("ablation", include_str!("../recipes/ablation.toml")),
     ("mini", include_str!("../recipes/mini.toml")),
+    ("mini-heads", include_str!("../recipes/mini-heads.toml")),
     ("mini-sweep", include_str!("../recipes/mini-sweep.toml")),
 ];
 
-/// How a linear head is trained: Adam with decoupled weight decay and a stepped learning rate, over
+/// How a head is trained: Adam with decoupled weight decay and a stepped learning rate, over
 /// a grid of rates and decays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +30,10 @@ pub struct Recipe {
     /// Whether features are shifted and scaled to mean 0 and deviation 1 over the training set. The
     /// map is folded into the head, so the result is one linear layer on the raw features.
     pub standardize: bool,
+    /// Epochs without a lower validation loss after which a head stops and keeps its best weights;
+    /// for heads other than the linear probe. Without it every epoch is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Learning rates tried.
     pub learning_rates: Vec<f64>,
     /// Weight decays tried.
@@ -79,6 +84,9 @@ impl Recipe {
             return Err(refuse(
                 "epochs, batch and step_every must be at least 1".into(),
             ));
+        }
+        if recipe.patience == Some(0) {
+            return Err(refuse("patience must be at least 1".into()));
         }
         if recipe.learning_rates.is_empty() || !positive(&recipe.learning_rates) {
             return Err(refuse(

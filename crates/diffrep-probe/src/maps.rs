@@ -1,0 +1,287 @@
+//! Feature maps in memory, for heads that read more than a vector.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use diffrep_extract::Setting;
+use diffrep_store::Store;
+use diffrep_taps::TapInfo;
+
+use crate::{Features, ProbeError};
+
+/// Maps of one setting: a column of a store, seen as `[samples, channels, side, side]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MapColumn {
+    /// Timestep, block and the side that maps were pooled to.
+    pub setting: Setting,
+    /// Channels of the map.
+    pub channels: usize,
+    /// `[samples, channels, side, side]`, row-major.
+    pub values: Vec<f32>,
+}
+
+impl MapColumn {
+    /// Height and width.
+    pub fn side(&self) -> usize {
+        self.setting.pool.get()
+    }
+
+    /// Values of one map.
+    pub fn len(&self) -> usize {
+        self.channels * self.side() * self.side()
+    }
+
+    /// Whether maps have no values.
+    pub fn is_empty(&self) -> bool {
+        self.channels == 0
+    }
+
+    fn tap(&self) -> TapInfo {
+        TapInfo {
+            block: self.setting.block,
+            name: self.setting.column(),
+            channels: self.channels,
+            height: self.side(),
+            width: self.side(),
+        }
+    }
+}
+
+/// Maps of the same samples at several settings, for each timestep the same blocks in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maps {
+    columns: Vec<MapColumn>,
+    labels: Vec<u32>,
+    steps: usize,
+}
+
+impl Maps {
+    /// Columns of a store by name; they are put in order of timestep, then block.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, the store lacks one, a block occurs twice at a timestep, or timesteps
+    /// have other blocks or pools.
+    pub fn read(store: &Store, names: &[String]) -> Result<Self, ProbeError> {
+        let mut columns = Vec::new();
+        let mut labels = Vec::new();
+        for name in names {
+            let features = Features::read(store, name)?;
+            let refuse = |reason: &str| ProbeError::Column {
+                column: name.clone(),
+                reason: reason.into(),
+            };
+            let spec = store.spec().columns.iter().find(|spec| spec.name == *name);
+            let setting: Setting = spec
+                .and_then(|spec| serde_json::from_value(spec.meta.clone()).ok())
+                .ok_or_else(|| refuse("the store does not tell its block and pool"))?;
+            let cells = setting.pool.get() * setting.pool.get();
+            if !features.dim.is_multiple_of(cells) {
+                return Err(refuse("its length is no multiple of the pooled cells"));
+            }
+            columns.push(MapColumn {
+                setting,
+                channels: features.dim / cells,
+                values: features.values,
+            });
+            labels = features.labels;
+        }
+        Self::new(columns, labels)
+    }
+
+    /// Maps in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Maps::read`], and when lengths disagree.
+    pub fn new(mut columns: Vec<MapColumn>, labels: Vec<u32>) -> Result<Self, ProbeError> {
+        columns.sort_by_key(|column| column.setting);
+        let first = columns.first().ok_or(ProbeError::Empty { split: "maps" })?;
+        let t = first.setting.t;
+        let blocks = columns
+            .iter()
+            .take_while(|column| column.setting.t == t)
+            .count();
+        let kind = |column: &MapColumn| (column.setting.block, column.setting.pool);
+        for (index, column) in columns.iter().enumerate() {
+            let model = &columns[index % blocks];
+            let twice = (index % blocks > 0) && kind(&columns[index - 1]).0 == column.setting.block;
+            let whole = columns.len().is_multiple_of(blocks);
+            let reason = if column.values.len() != labels.len() * column.len() {
+                "it has another number of samples than there are labels"
+            } else if twice {
+                "its block is there twice"
+            } else if !whole || kind(column) != kind(model) {
+                "timesteps must have the same blocks and pools"
+            } else {
+                continue;
+            };
+            return Err(ProbeError::Column {
+                column: column.setting.column(),
+                reason: reason.into(),
+            });
+        }
+        let steps = columns.len() / blocks;
+        Ok(Self {
+            columns,
+            labels,
+            steps,
+        })
+    }
+
+    /// The columns, in order of timestep, then block.
+    pub fn columns(&self) -> &[MapColumn] {
+        &self.columns
+    }
+
+    /// Class of each sample.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// How many timesteps there are.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Shapes of the blocks of one timestep.
+    pub fn taps(&self) -> Vec<TapInfo> {
+        let blocks = self.columns.len() / self.steps;
+        self.columns[..blocks].iter().map(MapColumn::tap).collect()
+    }
+
+    /// The maps of some samples as tensors `[rows, channels, side, side]`, in order of the columns.
+    pub fn batch(&self, rows: &[usize], device: &Device) -> Vec<Tensor<4>> {
+        self.columns
+            .iter()
+            .map(|column| {
+                let size = column.len();
+                let mut values = Vec::with_capacity(rows.len() * size);
+                for &row in rows {
+                    values.extend_from_slice(&column.values[row * size..(row + 1) * size]);
+                }
+                let shape = [rows.len(), column.channels, column.side(), column.side()];
+                Tensor::from_data(TensorData::new(values, shape), device)
+            })
+            .collect()
+    }
+
+    /// Mean and deviation of every channel of every column, over samples and pixels.
+    pub fn channel_moments(&self) -> ChannelMoments {
+        let moments = self.columns.iter().map(|column| {
+            let cells = column.side() * column.side();
+            let mut sums = vec![(0.0f64, 0.0f64); column.channels];
+            let planes = column.values.chunks_exact(cells);
+            for (index, plane) in planes.enumerate() {
+                let (sum, square) = &mut sums[index % column.channels];
+                for &value in plane {
+                    *sum += f64::from(value);
+                    *square += f64::from(value) * f64::from(value);
+                }
+            }
+            let count = (self.len() * cells).max(1) as f64;
+            let mean = sums.iter().map(|(sum, _)| sum / count);
+            let deviation = sums.iter().map(|(sum, square)| {
+                let deviation = (square / count - (sum / count).powi(2)).max(0.0).sqrt();
+                if deviation > 1e-6 { deviation } else { 1.0 }
+            });
+            (
+                mean.map(|v| v as f32).collect(),
+                deviation.map(|v| v as f32).collect(),
+            )
+        });
+        ChannelMoments(moments.collect())
+    }
+
+    /// Every channel shifted by its mean and divided by its deviation.
+    ///
+    /// # Panics
+    ///
+    /// When the moments are of other columns.
+    pub fn standardize(&mut self, moments: &ChannelMoments) {
+        assert_eq!(moments.0.len(), self.columns.len(), "moments of other maps");
+        for (column, (mean, deviation)) in self.columns.iter_mut().zip(&moments.0) {
+            let cells = column.side() * column.side();
+            let channels = column.channels;
+            for (index, plane) in column.values.chunks_exact_mut(cells).enumerate() {
+                let (mean, deviation) = (mean[index % channels], deviation[index % channels]);
+                plane
+                    .iter_mut()
+                    .for_each(|value| *value = (*value - mean) / deviation);
+            }
+        }
+    }
+}
+
+/// Mean and deviation of every channel of every column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelMoments(pub Vec<(Vec<f32>, Vec<f32>)>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(t: usize, block: usize, samples: usize) -> MapColumn {
+        let setting: Setting =
+            serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": 2})).unwrap();
+        let values = (0..samples * 3 * 4).map(|i| (i * i % 17) as f32).collect();
+        MapColumn {
+            setting,
+            channels: 3,
+            values,
+        }
+    }
+
+    #[test]
+    fn columns_are_ordered_and_must_make_a_grid() {
+        let grid = [(10, 3), (5, 3), (10, 2), (5, 2)].map(|(t, b)| column(t, b, 2));
+        let maps = Maps::new(grid.to_vec(), vec![0, 1]).unwrap();
+        let order: Vec<String> = maps.columns().iter().map(|c| c.setting.column()).collect();
+        assert_eq!(
+            order,
+            ["t5_b02_p2", "t5_b03_p2", "t10_b02_p2", "t10_b03_p2"]
+        );
+        assert_eq!((maps.steps(), maps.taps().len()), (2, 2));
+        let refused = |columns: &[(usize, usize)], labels: usize| {
+            let columns = columns.iter().map(|&(t, b)| column(t, b, 2)).collect();
+            Maps::new(columns, vec![0; labels]).unwrap_err().to_string()
+        };
+        assert!(refused(&[(5, 2), (5, 3), (10, 2)], 2).contains("same blocks"));
+        assert!(refused(&[(5, 2), (10, 3)], 2).contains("same blocks"));
+        assert!(refused(&[(5, 2), (5, 2)], 2).contains("twice"));
+        assert!(refused(&[(5, 2)], 3).contains("number of samples"));
+        assert!(refused(&[], 0).contains("no samples"));
+    }
+
+    #[test]
+    fn standardised_channels_have_mean_0_and_deviation_1() {
+        let mut maps = Maps::new(vec![column(5, 2, 40)], vec![0; 40]).unwrap();
+        let moments = maps.channel_moments();
+        maps.standardize(&moments);
+        for (mean, deviation) in maps.channel_moments().0 {
+            assert!(mean.iter().all(|m| m.abs() < 1e-5), "{mean:?}");
+            assert!(
+                deviation.iter().all(|d| (d - 1.0).abs() < 1e-4),
+                "{deviation:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_is_its_rows() {
+        let maps = Maps::new(vec![column(5, 2, 4)], vec![0; 4]).unwrap();
+        let batch = maps.batch(&[2, 0], &Device::flex()).remove(0);
+        assert_eq!(batch.dims(), [2, 3, 2, 2]);
+        let values: Vec<f32> = batch.into_data().try_into_vec().unwrap();
+        let all = &maps.columns()[0].values;
+        assert_eq!(values, [&all[24..36], &all[..12]].concat());
+    }
+}
