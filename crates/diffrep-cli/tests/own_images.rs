@@ -42,6 +42,18 @@ fn pictures(dir: &Path) {
 const ARCH: &str = r#"{"class": "UNetModel", "image_size": 16, "in_channels": 1, "model_channels": 32, "out_channels": 1,
     "num_res_blocks": 1, "attention_resolutions": [], "channel_mult": [1, 1], "use_scale_shift_norm": true, "resblock_updown": true}"#;
 
+const RECIPE: &str = "
+name = 'small'
+epochs = 40
+batch = 4
+step_every = 20
+step_factor = 0.1
+standardize = true
+patience = 10
+learning_rates = [1e-2]
+weight_decays = [0.0]
+";
+
 #[test]
 fn from_pictures_to_classes() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,6 +123,51 @@ fn from_pictures_to_classes() {
     ]);
     let columns: Value = serde_json::from_str(&probe).unwrap();
     assert_eq!(columns.as_array().unwrap().len(), 4);
+
+    // Heads that read maps, by name and from a file, and what they refuse.
+    let recipe = at("recipe.toml");
+    let stores = ["probe", "--train", &train, "--validation", &validation];
+    let other = |more: &[&str]| {
+        let mut args = stores.to_vec();
+        args.extend(["--recipe", &recipe, "--json", "--quiet"]);
+        args.extend(more);
+        diffrep(&args)
+    };
+    let written = at("head.toml");
+    std::fs::write(&recipe, RECIPE).unwrap();
+    std::fs::write(&written, "head = \"mlp\"\npool = 1\nhidden = [16]\n").unwrap();
+    for head in ["mlp", &written] {
+        let done = other(&["--head", head, "--column", "t10_b03_p2", "--test", &test]);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{head}: {stderr}");
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let accuracy = found[0]["test"]["estimate"].as_f64().unwrap();
+        assert!(accuracy > 0.9, "{head}: {accuracy}");
+        assert!(found[0]["parameters"].as_u64().unwrap() > 0);
+    }
+    for (more, hint) in [
+        (
+            ["--head", "lstm", "--column", "t10_b03_p2"],
+            "no head `lstm`",
+        ),
+        (
+            ["--head", "cnn", "--column", "t10_b03_p1"],
+            "halves the map twice",
+        ),
+        (["--head", "fusion", "--seed", "1"], "block is there twice"),
+        (
+            ["--head", "mlp", "--save", "x.safetensors"],
+            "cannot be saved yet",
+        ),
+    ] {
+        let done = other(&more);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success(), "{more:?}");
+        assert!(
+            stderr.contains(hint) && !stderr.contains("panicked"),
+            "{more:?}: {stderr}"
+        );
+    }
 
     let bright = at("photos/test/bright/0.png");
     let dark = at("photos/test/dark/1.png");

@@ -28,6 +28,14 @@ pub enum HeadError {
         /// What they give.
         found: usize,
     },
+    /// A word that names no head.
+    #[error("there is no head `{name}`: use one of {known}, or the path of a TOML file")]
+    Unknown {
+        /// The word.
+        name: String,
+        /// The words that do.
+        known: String,
+    },
     /// A pool larger than the map.
     #[error(transparent)]
     Pool(#[from] PoolError),

@@ -72,6 +72,53 @@ pub struct Pooled {
 }
 
 impl HeadSpec {
+    /// The words of [`HeadSpec::named`].
+    pub const NAMES: [&'static str; 5] = ["linear", "mlp", "cnn", "attention", "fusion"];
+
+    /// A head in the paper's proportions for maps of `taps`: an MLP with twice as many hidden units
+    /// as channels, a CNN with a half and a quarter of them, attention in windows of 2 x 2 with 2
+    /// blocks of 8 heads, fusion likewise on at most 16 x 16 tokens as wide as the widest map.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such head or no tap.
+    pub fn named(name: &str, taps: &[TapInfo]) -> Result<Self, HeadError> {
+        let tap = taps.first().ok_or(HeadError::Zero {
+            what: "the number of blocks",
+        })?;
+        let pool = PoolSize::new(tap.height.min(tap.width))?;
+        let transformer = TransformerConfig {
+            heads: 8,
+            mlp_ratio: 4,
+            depth: 2,
+        };
+        Ok(match name {
+            "linear" => Self::Linear { pool },
+            "mlp" => Self::Mlp {
+                pool,
+                hidden: vec![2 * tap.channels],
+            },
+            "cnn" => Self::Cnn {
+                channels: [tap.channels.div_ceil(2), tap.channels.div_ceil(4)],
+            },
+            "attention" => Self::Attention {
+                window: 2.min(pool.get()),
+                transformer,
+            },
+            "fusion" => Self::Fusion {
+                pool: PoolSize::new(16)?,
+                width: taps.iter().map(|tap| tap.channels).max().unwrap_or(0),
+                transformer,
+            },
+            _ => {
+                return Err(HeadError::Unknown {
+                    name: name.into(),
+                    known: Self::NAMES.join(", "),
+                });
+            }
+        })
+    }
+
     /// As a word.
     pub fn name(&self) -> &'static str {
         match self {

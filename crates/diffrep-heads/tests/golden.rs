@@ -329,3 +329,28 @@ fn a_spec_is_a_line_of_json() {
         Head::Attention(_)
     ));
 }
+
+#[test]
+fn heads_by_name_have_the_papers_proportions() {
+    let taps = [tap(24, 1024, 16)];
+    for (name, parameters) in [
+        ("linear", 1000 * (1024 * 256 + 1)),
+        ("cnn", 3_647_208),
+        ("attention", 26_212_328),
+        ("fusion", 27_786_216),
+    ] {
+        let spec = HeadSpec::named(name, &taps).unwrap();
+        assert_eq!(spec.name(), name);
+        assert_eq!(
+            spec.parameters(&taps, 1, 1000).unwrap(),
+            parameters,
+            "{name}"
+        );
+    }
+    let error = HeadSpec::named("lstm", &taps).unwrap_err().to_string();
+    assert!(
+        error.contains("no head `lstm`: use one of linear, mlp"),
+        "{error}"
+    );
+    assert!(HeadSpec::named("mlp", &[]).is_err());
+}

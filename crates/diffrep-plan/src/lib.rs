@@ -1,45 +1,18 @@
 #![doc = include_str!("../README.md")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod error;
+mod heads;
+mod probe;
 
-use diffrep_artifact::ArtifactError;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Why an experiment cannot be run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// No such experiment.
-    #[error("there is no experiment `{name}`: use one of {known}, or the path of a TOML file")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// What exists.
-        known: String,
-    },
-    /// The file does not describe an experiment.
-    #[error("experiment {name} cannot be used: {reason}")]
-    Malformed {
-        /// Its name or path.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// No such scale.
-    #[error("experiment {name} has no scale `{scale}`: use one of {known}")]
-    Scale {
-        /// The experiment.
-        name: String,
-        /// The scale asked for.
-        scale: String,
-        /// What exists.
-        known: String,
-    },
-    /// The file cannot be read.
-    #[error(transparent)]
-    Artifact(#[from] ArtifactError),
-}
+pub use error::PlanError;
+pub use heads::{HeadsScale, PlannedHead};
+pub use probe::ProbeScale;
 
 /// A value that a paper prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +27,7 @@ pub struct Published {
 /// One experiment at its scales.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Experiment {
+pub struct Experiment<S> {
     /// Its name.
     pub name: String,
     /// The question it answers.
@@ -63,53 +36,47 @@ pub struct Experiment {
     #[serde(default)]
     pub published: Vec<Published>,
     /// Settings by scale.
-    pub scales: BTreeMap<String, Scale>,
+    pub scales: BTreeMap<String, S>,
 }
 
-/// What is measured at one scale.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scale {
-    /// The diffusion model.
-    pub checkpoint: PathBuf,
-    /// Folder of images with training, validation and test splits.
-    pub data: PathBuf,
-    /// Timesteps swept.
-    pub timesteps: Vec<usize>,
-    /// Blocks swept; empty for all.
-    pub blocks: Vec<usize>,
-    /// Pooled sides swept, where they fit the block's map.
-    pub pools: Vec<usize>,
-    /// Training images a class that the sweep sees.
-    pub sweep_train_per_class: usize,
-    /// Validation images a class that the sweep sees.
-    pub sweep_validation_per_class: usize,
-    /// Training images a class of the final probes; all without it.
-    pub train_per_class: Option<usize>,
-    /// Test images a class; all without it.
-    pub test_per_class: Option<usize>,
-    /// Pooled sides of the raw-pixel control.
-    pub pixel_pools: Vec<usize>,
-    /// How many networks with random weights.
-    pub random_networks: usize,
-    /// For how many of them the setting is swept; the others take the best setting of these.
-    pub random_networks_swept: usize,
-    /// Seeds of initial weights, batch order and noise.
-    pub seeds: Vec<u64>,
-    /// Recipe of the final probes.
-    pub recipe: String,
-    /// Recipe of the sweep's probes.
-    pub sweep_recipe: String,
+/// The settings of one scale of one kind of experiment.
+pub trait Settings: DeserializeOwned {
+    /// What no type rules out.
+    ///
+    /// # Errors
+    ///
+    /// A sentence on what is wrong.
+    fn check(&self) -> Result<(), String>;
 }
 
-const KNOWN: [(&str, &str); 1] = [("probe", include_str!("../experiments/probe.toml"))];
+/// An experiment of any kind; `kind` in its file says which.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// A linear probe against controls.
+    Probe(Experiment<ProbeScale>),
+    /// Heads against each other.
+    Heads(Experiment<HeadsScale>),
+}
+
+const KNOWN: [(&str, &str); 2] = [
+    ("probe", include_str!("../experiments/probe.toml")),
+    ("heads", include_str!("../experiments/heads.toml")),
+];
 
 /// Names of the experiments in this crate.
 pub fn known() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|(name, _)| *name)
 }
 
-impl Experiment {
+/// That nothing of a list is 0 or empty.
+fn at_least_one(required: &[(&str, usize)]) -> Result<(), String> {
+    match required.iter().find(|(_, count)| *count == 0) {
+        None => Ok(()),
+        Some((key, _)) => Err(format!("`{key}` must be at least 1 or not empty")),
+    }
+}
+
+impl Plan {
     /// An experiment of this crate by name, or a TOML file by path.
     ///
     /// # Errors
@@ -134,46 +101,78 @@ impl Experiment {
     }
 
     fn parse(name: &str, text: &str) -> Result<Self, PlanError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
         let refuse = |reason: String| PlanError::Malformed {
             name: name.into(),
             reason,
         };
-        let experiment: Self = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
-        for (name, scale) in &experiment.scales {
-            let required = [
-                ("timesteps", scale.timesteps.len()),
-                ("pools", scale.pools.len()),
-                ("pixel_pools", scale.pixel_pools.len()),
-                ("seeds", scale.seeds.len()),
-                ("random_networks", scale.random_networks),
-                ("random_networks_swept", scale.random_networks_swept),
-                ("sweep_train_per_class", scale.sweep_train_per_class),
-                (
-                    "sweep_validation_per_class",
-                    scale.sweep_validation_per_class,
-                ),
-            ];
-            if let Some((key, _)) = required.iter().find(|(_, count)| *count == 0) {
-                return Err(refuse(format!(
-                    "scale {name}: `{key}` must be at least 1 or not empty"
-                )));
-            }
-            if scale.random_networks_swept > scale.random_networks {
-                return Err(refuse(format!(
-                    "scale {name}: random_networks_swept is {} of {} random_networks",
-                    scale.random_networks_swept, scale.random_networks
-                )));
-            }
+        let Kind { kind } = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        match kind.as_str() {
+            "probe" => Experiment::parse(name, text).map(Self::Probe),
+            "heads" => Experiment::parse(name, text).map(Self::Heads),
+            other => Err(refuse(format!("its kind is `{other}`: use probe or heads"))),
         }
-        Ok(experiment)
     }
 
-    /// The settings at a scale.
+    /// The experiment's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Probe(experiment) => &experiment.name,
+            Self::Heads(experiment) => &experiment.name,
+        }
+    }
+
+    /// The names of its scales.
+    pub fn scales(&self) -> Vec<&str> {
+        match self {
+            Self::Probe(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Heads(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl<S: Settings> Experiment<S> {
+    fn parse(name: &str, text: &str) -> Result<Self, PlanError> {
+        /// An experiment as it is written, with its kind.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written<S> {
+            #[serde(rename = "kind")]
+            _kind: String,
+            name: String,
+            title: String,
+            #[serde(default)]
+            published: Vec<Published>,
+            scales: BTreeMap<String, S>,
+        }
+        let refuse = |reason: String| PlanError::Malformed {
+            name: name.into(),
+            reason,
+        };
+        let written: Written<S> =
+            toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        for (scale, settings) in &written.scales {
+            settings
+                .check()
+                .map_err(|reason| refuse(format!("scale {scale}: {reason}")))?;
+        }
+        Ok(Self {
+            name: written.name,
+            title: written.title,
+            published: written.published,
+            scales: written.scales,
+        })
+    }
+
+    /// The settings of a scale.
     ///
     /// # Errors
     ///
-    /// When the experiment has no such scale.
-    pub fn scale(&self, scale: &str) -> Result<&Scale, PlanError> {
+    /// When there is no such scale.
+    pub fn scale(&self, scale: &str) -> Result<&S, PlanError> {
         self.scales.get(scale).ok_or_else(|| PlanError::Scale {
             name: self.name.clone(),
             scale: scale.into(),
@@ -189,33 +188,46 @@ mod tests {
     #[test]
     fn every_embedded_experiment_is_valid_and_named_as_its_file() {
         for name in known() {
-            assert_eq!(Experiment::named(name).unwrap().name, name);
+            assert_eq!(Plan::named(name).unwrap().name(), name);
         }
     }
 
     #[test]
     fn a_wrong_experiment_says_what_is_wrong() {
-        let error = Experiment::named("table99").unwrap_err().to_string();
+        let error = Plan::named("table99").unwrap_err().to_string();
         assert!(error.contains("probe"), "{error}");
         let text = KNOWN[0]
             .1
             .replacen("seeds = [0, 1, 2]", "seeds = [0, 1, 2]\nseed = 3", 1);
-        let error = Experiment::parse("x", &text).unwrap_err().to_string();
+        let error = Plan::parse("x", &text).unwrap_err().to_string();
         assert!(error.contains("seed"), "{error}");
         let text = KNOWN[0]
             .1
             .replacen("timesteps = [0, 10, 100, 500]", "timesteps = []", 1);
         assert!(
-            Experiment::parse("x", &text)
+            Plan::parse("x", &text)
                 .unwrap_err()
                 .to_string()
                 .contains("`timesteps`")
         );
-        let error = Experiment::named("probe")
-            .unwrap()
-            .scale("paper")
-            .unwrap_err()
-            .to_string();
+        let Plan::Probe(probe) = Plan::named("probe").unwrap() else {
+            panic!("probe is of another kind");
+        };
+        let error = probe.scale("paper").unwrap_err().to_string();
         assert!(error.contains("mini, mini-quick, smoke"), "{error}");
+    }
+
+    #[test]
+    fn every_kind_is_checked() {
+        let heads = KNOWN[1].1;
+        let refused = |from: &str, to: &str| {
+            let text = heads.replacen(from, to, 1);
+            Plan::parse("x", &text).unwrap_err().to_string()
+        };
+        assert!(
+            refused("kind = \"heads\"", "kind = \"tails\"").contains("`tails`: use probe or heads")
+        );
+        assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
+        assert!(refused("window = 2", "windows = 2").contains("windows"));
     }
 }

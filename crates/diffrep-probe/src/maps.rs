@@ -174,46 +174,51 @@ impl Maps {
             .collect()
     }
 
-    /// Mean and deviation of every channel of every column, over samples and pixels.
-    pub fn channel_moments(&self) -> ChannelMoments {
+    /// Mean and deviation of every channel of every column over samples and pixels, or of every
+    /// value of the map over samples.
+    pub fn moments(&self, each: Each) -> Moments {
         let moments = self.columns.iter().map(|column| {
-            let cells = column.side() * column.side();
-            let mut sums = vec![(0.0f64, 0.0f64); column.channels];
-            let planes = column.values.chunks_exact(cells);
-            for (index, plane) in planes.enumerate() {
-                let (sum, square) = &mut sums[index % column.channels];
-                for &value in plane {
+            let groups = match each {
+                Each::Channel => column.channels,
+                Each::Value => column.len(),
+            };
+            let cells = column.len() / groups;
+            let mut sums = vec![(0.0f64, 0.0f64); groups];
+            for (index, group) in column.values.chunks_exact(cells).enumerate() {
+                let (sum, square) = &mut sums[index % groups];
+                for &value in group {
                     *sum += f64::from(value);
                     *square += f64::from(value) * f64::from(value);
                 }
             }
             let count = (self.len() * cells).max(1) as f64;
-            let mean = sums.iter().map(|(sum, _)| sum / count);
+            let mean = sums.iter().map(|(sum, _)| (sum / count) as f32).collect();
             let deviation = sums.iter().map(|(sum, square)| {
                 let deviation = (square / count - (sum / count).powi(2)).max(0.0).sqrt();
-                if deviation > 1e-6 { deviation } else { 1.0 }
+                if deviation > 1e-6 {
+                    deviation as f32
+                } else {
+                    1.0
+                }
             });
-            (
-                mean.map(|v| v as f32).collect(),
-                deviation.map(|v| v as f32).collect(),
-            )
+            (mean, deviation.collect())
         });
-        ChannelMoments(moments.collect())
+        Moments(moments.collect())
     }
 
-    /// Every channel shifted by its mean and divided by its deviation.
+    /// Everything shifted by its mean and divided by its deviation.
     ///
     /// # Panics
     ///
     /// When the moments are of other columns.
-    pub fn standardize(&mut self, moments: &ChannelMoments) {
+    pub fn standardize(&mut self, moments: &Moments) {
         assert_eq!(moments.0.len(), self.columns.len(), "moments of other maps");
         for (column, (mean, deviation)) in self.columns.iter_mut().zip(&moments.0) {
-            let cells = column.side() * column.side();
-            let channels = column.channels;
-            for (index, plane) in column.values.chunks_exact_mut(cells).enumerate() {
-                let (mean, deviation) = (mean[index % channels], deviation[index % channels]);
-                plane
+            let groups = mean.len();
+            let cells = column.len() / groups;
+            for (index, group) in column.values.chunks_exact_mut(cells).enumerate() {
+                let (mean, deviation) = (mean[index % groups], deviation[index % groups]);
+                group
                     .iter_mut()
                     .for_each(|value| *value = (*value - mean) / deviation);
             }
@@ -221,9 +226,18 @@ impl Maps {
     }
 }
 
-/// Mean and deviation of every channel of every column.
+/// What has a mean and a deviation of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Each {
+    /// A channel, all its pixels together.
+    Channel,
+    /// Every value of a map.
+    Value,
+}
+
+/// Mean and deviation of every channel or value of every column.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ChannelMoments(pub Vec<(Vec<f32>, Vec<f32>)>);
+pub struct Moments(pub Vec<(Vec<f32>, Vec<f32>)>);
 
 #[cfg(test)]
 mod tests {
@@ -262,16 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn standardised_channels_have_mean_0_and_deviation_1() {
-        let mut maps = Maps::new(vec![column(5, 2, 40)], vec![0; 40]).unwrap();
-        let moments = maps.channel_moments();
-        maps.standardize(&moments);
-        for (mean, deviation) in maps.channel_moments().0 {
-            assert!(mean.iter().all(|m| m.abs() < 1e-5), "{mean:?}");
-            assert!(
-                deviation.iter().all(|d| (d - 1.0).abs() < 1e-4),
-                "{deviation:?}"
-            );
+    fn standardised_maps_have_mean_0_and_deviation_1() {
+        for (each, groups) in [(Each::Channel, 3), (Each::Value, 12)] {
+            let mut maps = Maps::new(vec![column(5, 2, 40)], vec![0; 40]).unwrap();
+            maps.standardize(&maps.moments(each));
+            for (mean, deviation) in maps.moments(each).0 {
+                assert_eq!(mean.len(), groups);
+                assert!(mean.iter().all(|m| m.abs() < 1e-5), "{mean:?}");
+                let one = |d: &f32| (d - 1.0).abs() < 1e-4;
+                assert!(deviation.iter().all(one), "{deviation:?}");
+            }
         }
     }
 

@@ -159,7 +159,7 @@ pub fn choose(cells: &[Cell]) -> Option<&Cell> {
 }
 
 impl Study<'_> {
-    fn step<T: Serialize + DeserializeOwned>(
+    pub(crate) fn step<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
         determines: &impl Serialize,
@@ -188,7 +188,7 @@ impl Study<'_> {
         Ok(step.result)
     }
 
-    fn extraction<'b>(
+    pub(crate) fn extraction<'b>(
         &'b self,
         dataset: &'b Dataset,
         settings: &'b Settings,
@@ -209,7 +209,7 @@ impl Study<'_> {
     }
 
     /// Extracts two or three splits into `dir/features/name-*` and reports one progress for all.
-    fn extract<E: Encoder + Sync>(
+    pub(crate) fn extract<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
         name: &str,

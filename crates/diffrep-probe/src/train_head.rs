@@ -13,7 +13,7 @@ use diffrep_rng::{Key, Stream};
 use diffrep_train::{AdamW, AdamWConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::maps::{ChannelMoments, Maps};
+use crate::maps::{Each, Maps, Moments};
 use crate::{Point, ProbeError, Recipe};
 
 /// Samples scored at a time.
@@ -42,7 +42,7 @@ pub struct TrainedHead {
     /// Share of validation samples classified right with them.
     pub validation: f64,
     state: BTreeMap<String, TensorData>,
-    moments: Option<ChannelMoments>,
+    moments: Option<Moments>,
 }
 
 /// What is trained and how; the grid's points differ in rate and decay alone.
@@ -85,7 +85,10 @@ impl HeadTraining<'_> {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Vec<TrainedHead>, ProbeError> {
         self.check(train, validation)?;
-        let moments = self.recipe.standardize.then(|| train.channel_moments());
+        let moments = self
+            .recipe
+            .standardize
+            .then(|| train.moments(self.standardizes(train)));
         let (mut train, mut validation) = (train.clone(), validation.clone());
         if let Some(moments) = &moments {
             train.standardize(moments);
@@ -115,9 +118,12 @@ impl HeadTraining<'_> {
                     .push((index, head));
             }
         };
-        // Each worker computes alone: no operator waits for another thread.
-        let pools = (0..workers.clamp(1, points.len().max(1)))
-            .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
+        // Each worker computes alone: no operator waits for another's thread. Threads that no point
+        // needs go to the operators.
+        let used = workers.clamp(1, points.len().max(1));
+        let threads = (workers / used).max(1);
+        let pools = (0..used)
+            .map(|_| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
             .collect::<Result<Vec<_>, _>>()?;
         std::thread::scope(|scope| {
             let running: Vec<_> = pools
@@ -138,6 +144,22 @@ impl HeadTraining<'_> {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         found.sort_by_key(|(index, _)| *index);
         Ok(found.into_iter().map(|(_, head)| head).collect())
+    }
+
+    /// Heads that read the whole map as a vector have every value standardised, as the linear probe
+    /// has; others every channel, so that neighbouring pixels stay comparable.
+    fn standardizes(&self, maps: &Maps) -> Each {
+        match self.spec {
+            HeadSpec::Linear { pool } | HeadSpec::Mlp { pool, .. }
+                if maps
+                    .columns()
+                    .iter()
+                    .all(|column| column.setting.pool == *pool) =>
+            {
+                Each::Value
+            }
+            _ => Each::Channel,
+        }
     }
 
     fn check(&self, train: &Maps, validation: &Maps) -> Result<(), ProbeError> {
@@ -362,7 +384,7 @@ fn score(pooled: &Pooled, maps: &Maps, device: &Device) -> (Vec<bool>, f64) {
     (right, loss / maps.len().max(1) as f64)
 }
 
-fn share(right: &[bool]) -> f64 {
+pub(crate) fn share(right: &[bool]) -> f64 {
     right.iter().filter(|right| **right).count() as f64 / right.len().max(1) as f64
 }
 
@@ -547,7 +569,7 @@ mod tests {
         let device = Device::flex();
         // Few samples and a high rate: the head soon overfits.
         let mut train = two_classes(40, 1);
-        train.standardize(&train.channel_moments());
+        train.standardize(&train.moments(Each::Channel));
         let validation = two_classes(100, 2);
         let (spec, recipe) = (spec(MLP), recipe(200, 8, Some(3)));
         let training = training(&spec, &recipe, &device);

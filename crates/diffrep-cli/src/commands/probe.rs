@@ -1,26 +1,33 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use diffrep_artifact::Sha256Hex;
-use diffrep_probe::{Features, HeadInfo, Recipe, SavedHead, Trained, best, correct, train_linear};
+use diffrep_heads::HeadSpec;
+use diffrep_probe::{
+    Features, HeadInfo, HeadTraining, Maps, Point, Recipe, SavedHead, Trained, best, best_head,
+    correct, train_linear,
+};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{Schedule, ScheduleKind};
-use diffrep_stats::wilson;
+use diffrep_stats::{Interval, wilson};
 use diffrep_store::Store;
 
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
-/// Train linear heads on stored features and score the best one.
+/// Train heads on stored features and score the best one.
 ///
-/// The recipe's whole grid is trained in one pass; the head is chosen on the validation store, and
-/// only that head reads the test store.
+/// The recipe's whole grid is trained, for linear heads in one pass; the head is chosen on the
+/// validation store, and only that head reads the test store. Heads other than linear read a column
+/// as maps of the side that it was pooled to; the fusion head reads all columns at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep probe --train f/train --validation f/validation --test f/test --recipe paper\n  \
     diffrep probe --train f/train --validation f/validation --column t90_b24_p2 --recipe my.toml --json\n  \
-    diffrep probe --train f/train --validation f/validation --save head.safetensors")]
+    diffrep probe --train f/train --validation f/validation --save head.safetensors\n  \
+    diffrep probe --train f/train --validation f/validation --test f/test --column t90_b24_p16 \\\n      \
+    --head attention --recipe mini-heads")]
 pub(crate) struct ProbeArgs {
     /// Store to train on.
     #[arg(long)]
@@ -34,7 +41,11 @@ pub(crate) struct ProbeArgs {
     /// Column, such as t10_b07_p4; each column in turn without it.
     #[arg(long)]
     column: Option<String>,
-    /// Recipe by name (paper, ablation, mini, mini-sweep) or a TOML file.
+    /// linear, mlp, cnn, attention, fusion (in the paper's proportions), or a TOML file such as
+    /// `head = "cnn"`, `channels = [512, 256]`.
+    #[arg(long, default_value = "linear")]
+    head: String,
+    /// Recipe by name (paper, ablation, mini, mini-heads, mini-sweep) or a TOML file.
     #[arg(long, default_value = "paper")]
     recipe: String,
     /// File for the head with the highest validation accuracy, for `diffrep classify`.
@@ -107,6 +118,16 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         "all images of {} are of one class: nothing can be told apart",
         args.train.display()
     );
+    if args.head != "linear" {
+        let stores = [Some(&train), Some(&validation), test.as_ref()];
+        return other_heads(args, &columns, stores, classes as usize, &recipe, printer);
+    }
+    ensure!(
+        recipe.patience.is_none(),
+        "recipe {} has patience, which is for other heads than the linear probe: its heads train \
+         side by side to the end",
+        recipe.name
+    );
     let mut rows = Vec::new();
     let mut records = Vec::new();
     let mut kept: Option<(String, Trained)> = None;
@@ -133,20 +154,12 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
                 Ok(wilson(count, right.len() as u64, 0.95)?)
             })
             .transpose()?;
-        rows.push(vec![
-            Cell::text(column.clone()),
-            Cell::text(format!("{:.0e}", chosen.point.learning_rate)),
-            Cell::text(chosen.point.weight_decay.to_string()),
-            Cell::number(chosen.validation * 100.0, 2),
-            scored.as_ref().map_or_else(Cell::missing, |score| {
-                Cell::text(format!(
-                    "{:.2} [{:.2}, {:.2}]",
-                    score.estimate * 100.0,
-                    score.low * 100.0,
-                    score.high * 100.0
-                ))
-            }),
-        ]);
+        rows.push(row(
+            column,
+            chosen.point,
+            chosen.validation,
+            scored.as_ref(),
+        ));
         records.push(serde_json::json!({
             "column": column,
             "recipe": recipe,
@@ -166,14 +179,141 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         SavedHead::new(head, info).write(path)?;
         printer.say(&format!("{}: head on {column}", path.display()));
     }
+    say(
+        &records,
+        rows,
+        &format!("Linear probe, recipe {}", recipe.name),
+        printer,
+    )
+}
+
+/// The same for heads that read maps: column by column, or all at once for the fusion head.
+fn other_heads(
+    args: &ProbeArgs,
+    columns: &[String],
+    [train, validation, test]: [Option<&Store>; 3],
+    classes: usize,
+    recipe: &Recipe,
+    printer: Printer,
+) -> Result<()> {
+    let (Some(train), Some(validation)) = (train, validation) else {
+        bail!("a head needs a training and a validation store");
+    };
+    ensure!(
+        args.save.is_none(),
+        "--save is for linear heads; {} heads cannot be saved yet",
+        args.head
+    );
+    let device = args.device.open()?;
+    let is_file = Path::new(&args.head)
+        .extension()
+        .is_some_and(|end| end == "toml");
+    let written: Option<HeadSpec> = if is_file {
+        let text = diffrep_artifact::read_bytes(&args.head)?;
+        let text = String::from_utf8_lossy(&text);
+        Some(toml::from_str(&text).with_context(|| format!("{} describes no head", args.head))?)
+    } else {
+        None
+    };
+    let fuses = args.head == "fusion" || matches!(written, Some(HeadSpec::Fusion { .. }));
+    let groups: Vec<Vec<String>> = if fuses {
+        vec![columns.to_vec()]
+    } else {
+        columns.iter().map(|column| vec![column.clone()]).collect()
+    };
+    let (mut rows, mut records) = (Vec::new(), Vec::new());
+    for (index, group) in groups.iter().enumerate() {
+        let maps = Maps::read(train, group)?;
+        let head = match &written {
+            Some(head) => head.clone(),
+            None => HeadSpec::named(&args.head, &maps.taps())?,
+        };
+        let training = HeadTraining {
+            spec: &head,
+            classes,
+            recipe,
+            seed: args.seed,
+            device: &device,
+        };
+        let name = group.join(" ");
+        let title = format!(
+            "{} on {name} ({} of {})",
+            head.name(),
+            index + 1,
+            groups.len()
+        );
+        let total = recipe.grid().len() * recipe.epochs;
+        let progress = std::sync::Mutex::new(printer.progress(&title, total as u64));
+        let heads = training.grid(
+            &recipe.grid(),
+            &maps,
+            &Maps::read(validation, group)?,
+            args.device.workers(),
+            &|done, _| {
+                progress
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .at(done as u64, "epochs");
+            },
+        )?;
+        progress
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .finish();
+        let chosen = best_head(&heads, recipe)?;
+        let scored = test
+            .map(|test| -> Result<_> {
+                let right = training.correct(chosen, &Maps::read(test, group)?)?;
+                let count = right.iter().filter(|right| **right).count() as u64;
+                Ok(wilson(count, right.len() as u64, 0.95)?)
+            })
+            .transpose()?;
+        rows.push(row(&name, chosen.point, chosen.validation, scored.as_ref()));
+        records.push(serde_json::json!({
+            "columns": group,
+            "head": head,
+            "parameters": training.parameters(&maps)?,
+            "recipe": recipe,
+            "seed": args.seed,
+            "point": chosen.point,
+            "epoch": chosen.epoch,
+            "curve": chosen.curve,
+            "validation": chosen.validation,
+            "test": scored,
+        }));
+    }
+    let what = format!("{} head, recipe {}", args.head, recipe.name);
+    say(&records, rows, &what, printer)
+}
+
+fn row(column: &str, point: Point, validation: f64, test: Option<&Interval>) -> Vec<Cell> {
+    vec![
+        Cell::text(column),
+        Cell::text(format!("{:.0e}", point.learning_rate)),
+        Cell::text(point.weight_decay.to_string()),
+        Cell::number(validation * 100.0, 2),
+        test.map_or_else(Cell::missing, |score| {
+            Cell::text(format!(
+                "{:.2} [{:.2}, {:.2}]",
+                score.estimate * 100.0,
+                score.low * 100.0,
+                score.high * 100.0
+            ))
+        }),
+    ]
+}
+
+fn say(
+    records: &[serde_json::Value],
+    rows: Vec<Vec<Cell>>,
+    what: &str,
+    printer: Printer,
+) -> Result<()> {
     if printer.json() {
-        printer.result(&serde_json::to_string_pretty(&records)?);
+        printer.result(&serde_json::to_string_pretty(records)?);
     } else {
         printer.result(&to_terminal_table(&Table {
-            caption: format!(
-                "Linear probe, recipe {}; test with its 95 % Wilson interval",
-                recipe.name
-            ),
+            caption: format!("{what}; test with its 95 % Wilson interval"),
             columns: vec![
                 Column::text("column"),
                 Column::number("rate"),

@@ -2,7 +2,7 @@
 //! curves, then everything needed to check them.
 
 use diffrep_artifact::Record;
-use diffrep_plan::{Experiment, Scale};
+use diffrep_plan::{Experiment, ProbeScale};
 use diffrep_probe::{Cell, choose};
 use diffrep_report::{
     Align, Answer, Axis, Best, Block, Cell as TableCell, Column, DifferencePlot, DifferenceRow,
@@ -18,8 +18,8 @@ pub(super) const PERCENT: f64 = 100.0;
 
 /// The whole report.
 pub(super) fn build(
-    experiment: &Experiment,
-    scale: &Scale,
+    experiment: &Experiment<ProbeScale>,
+    scale: &ProbeScale,
     record: &Record<Results>,
     noised: ImageGrid,
     samples: Option<ImageGrid>,

@@ -2,13 +2,13 @@
 
 use diffrep_artifact::Record;
 use diffrep_datasets::{Channels, Fit};
-use diffrep_plan::Scale;
+use diffrep_plan::ProbeScale;
 use diffrep_report::{Align, Block, Cell as TableCell, Column, Section, Table};
 
 use super::document::PERCENT;
 use super::results::{Encoding, Results};
 
-pub(super) fn protocol_section(results: &Results, scale: &Scale) -> Section {
+pub(super) fn protocol_section(results: &Results, scale: &ProbeScale) -> Section {
     let recipe = |recipe: &diffrep_probe::Recipe| {
         format!(
             "{}: {} epochs, batch {}, learning rate x {} every {} epochs, features {}, rates {:?}, decays {:?}",

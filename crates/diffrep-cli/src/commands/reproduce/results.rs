@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
-use diffrep_plan::{Experiment, Published, Scale};
+use diffrep_plan::{Experiment, ProbeScale, Published};
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Cell, Final, Recipe, Splits};
 use diffrep_schedule::ScheduleKind;
@@ -27,7 +27,7 @@ const NEAR: f64 = 0.05;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Results {
     pub(crate) scale: String,
-    pub(crate) settings: Scale,
+    pub(crate) settings: ProbeScale,
     pub(crate) published: Vec<Published>,
     pub(crate) recipe: Recipe,
     pub(crate) sweep_recipe: Recipe,
@@ -114,7 +114,7 @@ pub(crate) struct Claim {
 impl Results {
     pub(crate) fn new(
         scale: &str,
-        experiment: &Experiment,
+        experiment: &Experiment<ProbeScale>,
         recipe: &Recipe,
         sweep_recipe: &Recipe,
         taps: Vec<TapInfo>,
@@ -187,7 +187,7 @@ impl Results {
 fn choice(
     cells: &[Cell],
     finals: &[Final],
-    scale: &Scale,
+    scale: &ProbeScale,
     recipe: &Recipe,
 ) -> Result<Option<Choice>> {
     let Some(best) = diffrep_probe::choose(cells) else {

@@ -1,0 +1,168 @@
+//! Heads of several kinds on the same stored maps: each tuned on the validation split with the first
+//! seed, then scored on the test split once a seed.
+
+use diffrep_extract::Settings;
+use diffrep_heads::HeadSpec;
+use diffrep_taps::Encoder;
+use serde::{Deserialize, Serialize};
+
+use crate::train_head::share;
+use crate::{
+    Bits, EpochScore, HeadTraining, Maps, Point, ProbeError, Progress, Recipe, Splits, Study,
+    Subject, TrainedHead, best_head,
+};
+
+/// A head on some columns of a store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The head.
+    pub head: HeadSpec,
+    /// Names of the columns it reads.
+    pub columns: Vec<String>,
+}
+
+/// What competes under one name, and how it is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contender {
+    /// Its name in results and file names.
+    pub name: String,
+    /// Of these the best on the validation split is taken.
+    pub candidates: Vec<Candidate>,
+    /// The recipe; with the first seed its whole grid is tried.
+    pub recipe: Recipe,
+}
+
+/// The score of a contender with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadScore {
+    /// The head and its columns, as chosen with the first seed.
+    pub candidate: Candidate,
+    /// Its rate and decay, as chosen with the first seed.
+    pub point: Point,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// Seed of initial weights, batch order and noise.
+    pub seed: u64,
+    /// The epoch whose weights were kept, counted from 1.
+    pub epoch: usize,
+    /// Losses and validation accuracy after each epoch.
+    pub curve: Vec<EpochScore>,
+    /// Share of validation samples classified right.
+    pub validation: f64,
+    /// Share of test samples classified right.
+    pub test: f64,
+    /// Which test samples were classified right.
+    pub correct: Bits,
+}
+
+impl Study<'_> {
+    /// Scores a contender once a seed. Features of all `settings` are extracted once a seed and
+    /// shared by every contender of the study.
+    ///
+    /// # Errors
+    ///
+    /// When an image, a shard or a training fails, or a head does not fit its columns.
+    pub fn compete<E: Encoder + Sync>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        contender: &Contender,
+        seeds: &[u64],
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Vec<HeadScore>, ProbeError> {
+        let mut scores: Vec<HeadScore> = Vec::new();
+        for &seed in seeds {
+            let (candidates, points) = match scores.first() {
+                None => (contender.candidates.clone(), contender.recipe.grid()),
+                Some(first) => (vec![first.candidate.clone()], vec![first.point]),
+            };
+            let specs: Vec<_> = [&splits.train, &splits.validation, &splits.test]
+                .into_iter()
+                .map(|dataset| {
+                    self.extraction(dataset, settings, &subject.hash, seed)
+                        .store_spec()
+                })
+                .collect::<Result<_, _>>()?;
+            let recipe = &contender.recipe;
+            let determines = (
+                &specs,
+                &candidates,
+                &points,
+                recipe,
+                env!("CARGO_PKG_VERSION"),
+            );
+            let name = format!("head-{}-seed{seed}", contender.name);
+            scores.push(self.step(&name, &determines, on, |on| {
+                let maps = format!("maps-seed{seed}");
+                let parts = [
+                    ("train", &splits.train),
+                    ("validation", &splits.validation),
+                    ("test", &splits.test),
+                ];
+                let stores = self.extract(subject, &maps, &parts, settings, seed, on)?;
+                let read = |part: usize, candidate: &Candidate| {
+                    Maps::read(&stores[part].1, &candidate.columns)
+                };
+                let classes = splits.train.class_names().len();
+                let training = |candidate| HeadTraining {
+                    spec: candidate,
+                    classes,
+                    recipe,
+                    seed,
+                    device: self.device,
+                };
+                let watcher = std::sync::Mutex::new(on);
+                let mut best: Option<(&Candidate, TrainedHead)> = None;
+                for (index, candidate) in candidates.iter().enumerate() {
+                    let title = match candidates.len() {
+                        1 => format!("{name}: epochs"),
+                        of => format!("{name}: epochs ({} of {of})", index + 1),
+                    };
+                    let heads = training(&candidate.head).grid(
+                        &points,
+                        &read(0, candidate)?,
+                        &read(1, candidate)?,
+                        self.workers,
+                        &|done, total| {
+                            let mut on = watcher
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner);
+                            on(Progress::At {
+                                name: &title,
+                                done,
+                                total,
+                            });
+                        },
+                    )?;
+                    let head = best_head(&heads, recipe)?;
+                    let better = |(_, best): &(_, TrainedHead)| head.validation > best.validation;
+                    if best.as_ref().is_none_or(better) {
+                        best = Some((candidate, head.clone()));
+                    }
+                }
+                let (candidate, head) = best.ok_or(ProbeError::Empty {
+                    split: "candidates",
+                })?;
+                let test = read(2, candidate)?;
+                let training = training(&candidate.head);
+                let right = training.correct(&head, &test)?;
+                Ok(HeadScore {
+                    candidate: candidate.clone(),
+                    point: head.point,
+                    parameters: training.parameters(&test)?,
+                    seed,
+                    epoch: head.epoch,
+                    validation: head.validation,
+                    curve: head.curve,
+                    test: share(&right),
+                    correct: Bits(right),
+                })
+            })?);
+        }
+        Ok(scores)
+    }
+}
