@@ -38,8 +38,11 @@ pub struct HeadsScale {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "head", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PlannedHead {
-    /// One layer on the whole map.
-    Linear,
+    /// One layer on the map.
+    Linear {
+        /// Side that the map is pooled to before; the whole map without it.
+        pool: Option<usize>,
+    },
     /// Layers with ReLU between them on the whole map.
     Mlp {
         /// Sizes of the hidden layers.
@@ -84,7 +87,7 @@ impl PlannedHead {
     /// As a word.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Linear => "linear",
+            Self::Linear { .. } => "linear",
             Self::Mlp { .. } => "mlp",
             Self::Cnn { .. } => "cnn",
             Self::Attention { .. } => "attention",

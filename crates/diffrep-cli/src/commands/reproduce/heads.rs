@@ -172,7 +172,10 @@ fn contenders(scale: &HeadsScale) -> Result<Vec<(Contender, Vec<Setting>)>> {
         .iter()
         .map(|head| {
             let (spec, groups) = match head {
-                PlannedHead::Linear => (HeadSpec::Linear { pool }, None),
+                PlannedHead::Linear { pool: own } => {
+                    let pool = own.map_or(Ok(pool), PoolSize::new)?;
+                    (HeadSpec::Linear { pool }, None)
+                }
                 PlannedHead::Mlp { hidden } => {
                     let hidden = hidden.clone();
                     (HeadSpec::Mlp { pool, hidden }, None)
@@ -227,14 +230,18 @@ fn contenders(scale: &HeadsScale) -> Result<Vec<(Contender, Vec<Setting>)>> {
                 None => singles.iter().map(|&single| vec![single]).collect(),
             };
             let recipe = match head {
-                PlannedHead::Linear => &scale.linear_recipe,
+                PlannedHead::Linear { .. } => &scale.linear_recipe,
                 _ => &scale.recipe,
             };
-            let alike = names.iter().filter(|name| *name == head.name()).count();
-            names.push(head.name().into());
+            let plain = match head {
+                PlannedHead::Linear { pool: Some(pool) } => format!("linear-pool{pool}"),
+                _ => head.name().to_string(),
+            };
+            let alike = names.iter().filter(|name| **name == plain).count();
+            names.push(plain.clone());
             let name = match alike {
-                0 => head.name().to_string(),
-                before => format!("{}-{}", head.name(), before + 1),
+                0 => plain,
+                before => format!("{plain}-{}", before + 1),
             };
             let candidates = groups.iter().map(|group| Candidate {
                 head: spec.clone(),
