@@ -116,13 +116,22 @@ fn from_pictures_to_classes() {
         &test,
         "--recipe",
         "mini",
+        "--seeds",
+        "2",
         "--save",
         &head,
         "--json",
         "--quiet",
     ]);
-    let columns: Value = serde_json::from_str(&probe).unwrap();
-    assert_eq!(columns.as_array().unwrap().len(), 4);
+    let found: Value = serde_json::from_str(&probe).unwrap();
+    assert_eq!(found["tried"].as_array().unwrap().len(), 4);
+    let validation_of = |run: &Value| run["validation"].as_f64().unwrap();
+    let best = found["tried"].as_array().unwrap().iter().map(validation_of);
+    // The best column on validation alone reads the test store, once a seed.
+    let runs = found["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    assert_eq!(validation_of(&runs[0]), best.fold(0.0, f64::max));
+    assert_eq!(found["test"]["n"], 2);
 
     // Heads that read maps, by name and from a file, and what they refuse.
     let recipe = at("recipe.toml");
@@ -141,9 +150,9 @@ fn from_pictures_to_classes() {
         let stderr = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{head}: {stderr}");
         let found: Value = serde_json::from_slice(&done.stdout).unwrap();
-        let accuracy = found[0]["test"]["estimate"].as_f64().unwrap();
+        let accuracy = found["test"]["mean"].as_f64().unwrap();
         assert!(accuracy > 0.9, "{head}: {accuracy}");
-        assert!(found[0]["parameters"].as_u64().unwrap() > 0);
+        assert!(found["parameters"].as_u64().unwrap() > 0);
     }
     for (more, hint) in [
         (

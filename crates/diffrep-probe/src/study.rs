@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use burn::tensor::Device;
 use diffrep_artifact::{Sha256Hex, create_dir_all, read_json, write_json_atomic};
@@ -407,16 +408,15 @@ impl Study<'_> {
 /// Runs `work` on as many threads as the machine has, until each is done; the first error wins.
 fn side_by_side(work: impl Fn() -> Result<(), ProbeError> + Sync) -> Result<(), ProbeError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
-        running
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect::<Result<Vec<()>, _>>()
-            .map(|_| ())
-    })
+    std::thread::scope(|scope| all((0..threads).map(|_| scope.spawn(&work)).collect()))
+}
+
+/// Waits for every thread; the first error or panic wins.
+pub(crate) fn all(
+    running: Vec<ScopedJoinHandle<'_, Result<(), ProbeError>>>,
+) -> Result<(), ProbeError> {
+    let ended: Vec<_> = running.into_iter().map(ScopedJoinHandle::join).collect();
+    ended
+        .into_iter()
+        .try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }

@@ -14,6 +14,7 @@ use diffrep_train::{AdamW, AdamWConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::maps::{Each, Maps, Moments};
+use crate::study::all;
 use crate::{Point, ProbeError, Recipe};
 
 /// Samples scored at a time.
@@ -126,18 +127,10 @@ impl HeadTraining<'_> {
             .map(|_| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
             .collect::<Result<Vec<_>, _>>()?;
         std::thread::scope(|scope| {
-            let running: Vec<_> = pools
+            all(pools
                 .iter()
                 .map(|pool| scope.spawn(|| pool.install(work)))
-                .collect();
-            running
-                .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect::<Result<Vec<()>, _>>()
+                .collect())
         })?;
         let mut found = found
             .into_inner()

@@ -1,26 +1,30 @@
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
 use clap::Args;
 use diffrep_artifact::Sha256Hex;
 use diffrep_heads::HeadSpec;
 use diffrep_probe::{
-    Features, HeadInfo, HeadTraining, Maps, Point, Recipe, SavedHead, Trained, best, best_head,
-    correct, train_linear,
+    Features, HeadInfo, HeadTraining, Maps, Point, Recipe, SavedHead, Trained, TrainedHead, best,
+    best_head, correct, train_linear,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{Schedule, ScheduleKind};
-use diffrep_stats::{Interval, wilson};
+use diffrep_stats::{Interval, Spread, wilson};
 use diffrep_store::Store;
+use serde::Serialize;
 
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
 /// Train heads on stored features and score the best one.
 ///
-/// The recipe's whole grid is trained, for linear heads in one pass; the head is chosen on the
-/// validation store, and only that head reads the test store. Heads other than linear read a column
-/// as maps of the side that it was pooled to; the fusion head reads all columns at once.
+/// The recipe's whole grid is trained on each column, for linear heads in one pass. The column and the
+/// head are chosen on the validation store; only they read the test store, once a seed. Heads other
+/// than linear read a column as maps of the side that it was pooled to; the fusion head reads all
+/// columns at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep probe --train f/train --validation f/validation --test f/test --recipe paper\n  \
@@ -38,9 +42,9 @@ pub(crate) struct ProbeArgs {
     /// Store to score the chosen head on.
     #[arg(long)]
     test: Option<PathBuf>,
-    /// Column, such as t10_b07_p4; each column in turn without it.
-    #[arg(long)]
-    column: Option<String>,
+    /// Columns, such as t10_b07_p4, separated by commas; all of them without it.
+    #[arg(long, value_delimiter = ',')]
+    column: Vec<String>,
     /// linear, mlp, cnn, attention, fusion (in the paper's proportions), or a TOML file such as
     /// `head = "cnn"`, `channels = [512, 256]`.
     #[arg(long, default_value = "linear")]
@@ -54,6 +58,9 @@ pub(crate) struct ProbeArgs {
     /// Names initial weights and batch order.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How many seeds are trained on the chosen column, from --seed on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
@@ -95,15 +102,6 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             same_features((earlier, first), (path, store))?;
         }
     }
-    let columns: Vec<String> = match &args.column {
-        Some(column) => vec![column.clone()],
-        None => train
-            .spec()
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect(),
-    };
     let classes = train
         .labels()
         .iter()
@@ -118,214 +116,328 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         "all images of {} are of one class: nothing can be told apart",
         args.train.display()
     );
-    if args.head != "linear" {
-        let stores = [Some(&train), Some(&validation), test.as_ref()];
-        return other_heads(args, &columns, stores, classes as usize, &recipe, printer);
+    let bench = Bench {
+        train: &train,
+        validation: &validation,
+        test: test.as_ref(),
+        classes: classes as usize,
+        recipe: &recipe,
+        head: Wanted::read(&args.head)?,
+        device: &device,
+        workers: args.device.workers(),
+        printer,
+    };
+    let mut fits = Vec::new();
+    let groups = bench.groups(&args.column);
+    for (index, group) in groups.iter().enumerate() {
+        let title = format!("{} ({} of {})", group.join(" "), index + 1, groups.len());
+        fits.push(bench.fit(group, args.seed, &title)?);
     }
-    ensure!(
-        recipe.patience.is_none(),
-        "recipe {} has patience, which is for other heads than the linear probe: its heads train \
-         side by side to the end",
-        recipe.name
-    );
-    let mut rows = Vec::new();
-    let mut records = Vec::new();
-    let mut kept: Option<(String, Trained)> = None;
-    for (index, column) in columns.iter().enumerate() {
-        let title = format!("probe {column} ({} of {})", index + 1, columns.len());
-        let mut progress = printer.progress(&title, recipe.epochs as u64);
-        let read = |store: &Store| Features::read(store, column);
-        let heads = train_linear(
-            &read(&train)?,
-            &read(&validation)?,
-            classes as usize,
-            &recipe,
-            args.seed,
-            &device,
-            |done, _| progress.at(done as u64, "epochs"),
-        )?;
-        progress.finish();
-        let chosen = best(&heads, &recipe)?;
-        let scored = test
-            .as_ref()
-            .map(|test| -> Result<_> {
-                let right = correct(chosen, &read(test)?, &device);
-                let count = right.iter().filter(|right| **right).count() as u64;
-                Ok(wilson(count, right.len() as u64, 0.95)?)
-            })
-            .transpose()?;
-        rows.push(row(
-            column,
-            chosen.point,
-            chosen.validation,
-            scored.as_ref(),
-        ));
-        records.push(serde_json::json!({
-            "column": column,
-            "recipe": recipe,
-            "seed": args.seed,
-            "point": chosen.point,
-            "validation": chosen.validation,
-            "test": scored,
-        }));
-        let better = |(_, best): &(String, Trained)| chosen.validation > best.validation;
-        if kept.as_ref().is_none_or(better) {
-            kept = Some((column.clone(), chosen.clone()));
-        }
-    }
-    if let (Some(path), Some((column, head))) = (&args.save, &kept) {
+    let best = (0..fits.len())
+        .rev()
+        .max_by(|&a, &b| fits[a].validation.total_cmp(&fits[b].validation))
+        .context("there is no column to choose from")?;
+    let group = &groups[best];
+    if let Some(path) = &args.save {
+        let (Fitted::Linear(head), [column]) = (&fits[best].head, group.as_slice()) else {
+            bail!(
+                "--save is for linear heads; {} heads cannot be saved yet",
+                args.head
+            );
+        };
         let info = head_info(&train, column, head, &recipe, classes as usize)
             .with_context(|| format!("a head on {} cannot be saved", args.train.display()))?;
         SavedHead::new(head, info).write(path)?;
         printer.say(&format!("{}: head on {column}", path.display()));
     }
-    say(
-        &records,
-        rows,
-        &format!("Linear probe, recipe {}", recipe.name),
-        printer,
-    )
+    let mut runs = Vec::new();
+    for seed in args.seed..args.seed.saturating_add(args.seeds) {
+        let again;
+        let fit = if seed == args.seed {
+            &fits[best]
+        } else {
+            again = bench.fit(group, seed, &format!("{}, seed {seed}", group.join(" ")))?;
+            &again
+        };
+        let test = bench.score(fit, group, seed)?;
+        runs.push(Run {
+            seed,
+            point: fit.point,
+            validation: fit.validation,
+            test,
+        });
+    }
+    let accuracies: Vec<f64> = runs
+        .iter()
+        .filter_map(|run| Some(run.test?.estimate))
+        .collect();
+    let spread = match accuracies.as_slice() {
+        [] => None,
+        accuracies => Some(Spread::of(accuracies)?),
+    };
+    if printer.json() {
+        let columns: Vec<_> = groups
+            .iter()
+            .zip(&fits)
+            .map(|(group, fit)| {
+                serde_json::json!({
+                    "columns": group,
+                    "point": fit.point,
+                    "validation": fit.validation,
+                })
+            })
+            .collect();
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "head": fits[best].spec,
+            "parameters": fits[best].parameters,
+            "recipe": recipe,
+            "tried": columns,
+            "chosen": group,
+            "runs": runs,
+            "test": spread,
+        }))?);
+        return Ok(());
+    }
+    let rows = groups
+        .iter()
+        .zip(&fits)
+        .enumerate()
+        .map(|(index, (group, fit))| {
+            let test = match (index == best, spread, runs.as_slice()) {
+                (
+                    true,
+                    Some(_),
+                    [
+                        Run {
+                            test: Some(score), ..
+                        },
+                    ],
+                ) => Cell::text(format!(
+                    "{:.2} [{:.2}, {:.2}]",
+                    score.estimate * 100.0,
+                    score.low * 100.0,
+                    score.high * 100.0
+                )),
+                (true, Some(s), _) => Cell::text(format!(
+                    "{:.2} ({:.2} to {:.2})",
+                    s.mean * 100.0,
+                    s.min * 100.0,
+                    s.max * 100.0
+                )),
+                _ => Cell::missing(),
+            };
+            vec![
+                Cell::text(group.join(" ")),
+                Cell::text(format!("{:.0e}", fit.point.learning_rate)),
+                Cell::text(fit.point.weight_decay.to_string()),
+                Cell::number(fit.validation * 100.0, 2),
+                test,
+            ]
+        });
+    let test = match args.seeds {
+        1 => "with its 95 % Wilson interval".to_string(),
+        n => format!("mean and range of {n} seeds"),
+    };
+    printer.result(&to_terminal_table(&Table {
+        caption: format!(
+            "{} head, recipe {}; test of the best column on validation, {test}",
+            args.head, recipe.name
+        ),
+        columns: vec![
+            Column::text("column"),
+            Column::number("rate"),
+            Column::number("decay"),
+            Column::number("validation").with_unit("%"),
+            Column::number("test").with_unit("%"),
+        ],
+        rows: rows.collect(),
+        highlight: vec![best],
+    }));
+    Ok(())
 }
 
-/// The same for heads that read maps: column by column, or all at once for the fusion head.
-fn other_heads(
-    args: &ProbeArgs,
-    columns: &[String],
-    [train, validation, test]: [Option<&Store>; 3],
-    classes: usize,
-    recipe: &Recipe,
-    printer: Printer,
-) -> Result<()> {
-    let (Some(train), Some(validation)) = (train, validation) else {
-        bail!("a head needs a training and a validation store");
-    };
-    ensure!(
-        args.save.is_none(),
-        "--save is for linear heads; {} heads cannot be saved yet",
-        args.head
-    );
-    let device = args.device.open()?;
-    let is_file = Path::new(&args.head)
-        .extension()
-        .is_some_and(|end| end == "toml");
-    let written: Option<HeadSpec> = if is_file {
-        let text = diffrep_artifact::read_bytes(&args.head)?;
+/// A training on the chosen column.
+#[derive(Debug, Serialize)]
+struct Run {
+    seed: u64,
+    point: Point,
+    validation: f64,
+    test: Option<Interval>,
+}
+
+/// Which head is trained.
+enum Wanted {
+    /// Linear, a whole grid in one pass.
+    Linear,
+    /// By name, in the paper's proportions for the maps at hand.
+    Named(String),
+    /// As a file says.
+    Written(HeadSpec),
+}
+
+impl Wanted {
+    fn read(head: &str) -> Result<Self> {
+        if head == "linear" {
+            return Ok(Self::Linear);
+        }
+        if Path::new(head).extension().is_none_or(|end| end != "toml") {
+            return Ok(Self::Named(head.into()));
+        }
+        let text = diffrep_artifact::read_bytes(head)?;
         let text = String::from_utf8_lossy(&text);
-        Some(toml::from_str(&text).with_context(|| format!("{} describes no head", args.head))?)
-    } else {
-        None
-    };
-    let fuses = args.head == "fusion" || matches!(written, Some(HeadSpec::Fusion { .. }));
-    let groups: Vec<Vec<String>> = if fuses {
-        vec![columns.to_vec()]
-    } else {
-        columns.iter().map(|column| vec![column.clone()]).collect()
-    };
-    let (mut rows, mut records) = (Vec::new(), Vec::new());
-    for (index, group) in groups.iter().enumerate() {
-        let maps = Maps::read(train, group)?;
-        let head = match &written {
-            Some(head) => head.clone(),
-            None => HeadSpec::named(&args.head, &maps.taps())?,
+        let spec = toml::from_str(&text).with_context(|| format!("{head} describes no head"))?;
+        Ok(Self::Written(spec))
+    }
+
+    fn fuses(&self) -> bool {
+        match self {
+            Self::Linear => false,
+            Self::Named(name) => name == "fusion",
+            Self::Written(spec) => matches!(spec, HeadSpec::Fusion { .. }),
+        }
+    }
+
+    fn spec(&self, maps: &Maps) -> Result<HeadSpec> {
+        Ok(match self {
+            Self::Linear => HeadSpec::named("linear", &maps.taps())?,
+            Self::Named(name) => HeadSpec::named(name, &maps.taps())?,
+            Self::Written(spec) => spec.clone(),
+        })
+    }
+}
+
+/// The best head of a grid, by validation.
+struct Fit {
+    head: Fitted,
+    spec: HeadSpec,
+    parameters: usize,
+    point: Point,
+    validation: f64,
+}
+
+enum Fitted {
+    Linear(Trained),
+    Other(TrainedHead),
+}
+
+/// What every training of the command shares.
+struct Bench<'a> {
+    train: &'a Store,
+    validation: &'a Store,
+    test: Option<&'a Store>,
+    classes: usize,
+    recipe: &'a Recipe,
+    head: Wanted,
+    device: &'a Device,
+    workers: usize,
+    printer: Printer,
+}
+
+impl Bench<'_> {
+    /// The columns that a head reads together, for each head.
+    fn groups(&self, wanted: &[String]) -> Vec<Vec<String>> {
+        let columns: Vec<String> = match wanted {
+            [] => {
+                let columns = self.train.spec().columns.iter();
+                columns.map(|column| column.name.clone()).collect()
+            }
+            wanted => wanted.to_vec(),
         };
-        let training = HeadTraining {
-            spec: &head,
-            classes,
-            recipe,
-            seed: args.seed,
-            device: &device,
-        };
-        let name = group.join(" ");
-        let title = format!(
-            "{} on {name} ({} of {})",
-            head.name(),
-            index + 1,
-            groups.len()
-        );
-        let total = recipe.grid().len() * recipe.epochs;
-        let progress = std::sync::Mutex::new(printer.progress(&title, total as u64));
-        let heads = training.grid(
-            &recipe.grid(),
+        if self.head.fuses() {
+            return vec![columns];
+        }
+        columns.into_iter().map(|column| vec![column]).collect()
+    }
+
+    fn training<'b>(&'b self, spec: &'b HeadSpec, seed: u64) -> HeadTraining<'b> {
+        HeadTraining {
+            spec,
+            classes: self.classes,
+            recipe: self.recipe,
+            seed,
+            device: self.device,
+        }
+    }
+
+    /// Trains the grid on some columns and keeps the best head.
+    fn fit(&self, group: &[String], seed: u64, title: &str) -> Result<Fit> {
+        let maps = Maps::read(self.train, group)?;
+        let spec = self.head.spec(&maps)?;
+        let parameters = self.training(&spec, seed).parameters(&maps)?;
+        if let (Wanted::Linear, [column]) = (&self.head, group) {
+            let head = self.linear(column, seed, title)?;
+            return Ok(Fit {
+                point: head.point,
+                validation: head.validation,
+                head: Fitted::Linear(head),
+                spec,
+                parameters,
+            });
+        }
+        let total = self.recipe.grid().len() * self.recipe.epochs;
+        let progress = Mutex::new(self.printer.progress(title, total as u64));
+        let heads = self.training(&spec, seed).grid(
+            &self.recipe.grid(),
             &maps,
-            &Maps::read(validation, group)?,
-            args.device.workers(),
+            &Maps::read(self.validation, group)?,
+            self.workers,
             &|done, _| {
                 progress
                     .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .unwrap_or_else(PoisonError::into_inner)
                     .at(done as u64, "epochs");
             },
         )?;
-        progress
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .finish();
-        let chosen = best_head(&heads, recipe)?;
-        let scored = test
-            .map(|test| -> Result<_> {
-                let right = training.correct(chosen, &Maps::read(test, group)?)?;
-                let count = right.iter().filter(|right| **right).count() as u64;
-                Ok(wilson(count, right.len() as u64, 0.95)?)
-            })
-            .transpose()?;
-        rows.push(row(&name, chosen.point, chosen.validation, scored.as_ref()));
-        records.push(serde_json::json!({
-            "columns": group,
-            "head": head,
-            "parameters": training.parameters(&maps)?,
-            "recipe": recipe,
-            "seed": args.seed,
-            "point": chosen.point,
-            "epoch": chosen.epoch,
-            "curve": chosen.curve,
-            "validation": chosen.validation,
-            "test": scored,
-        }));
+        let progress = progress.into_inner();
+        progress.unwrap_or_else(PoisonError::into_inner).finish();
+        let head = best_head(&heads, self.recipe)?.clone();
+        Ok(Fit {
+            point: head.point,
+            validation: head.validation,
+            head: Fitted::Other(head),
+            spec,
+            parameters,
+        })
     }
-    let what = format!("{} head, recipe {}", args.head, recipe.name);
-    say(&records, rows, &what, printer)
-}
 
-fn row(column: &str, point: Point, validation: f64, test: Option<&Interval>) -> Vec<Cell> {
-    vec![
-        Cell::text(column),
-        Cell::text(format!("{:.0e}", point.learning_rate)),
-        Cell::text(point.weight_decay.to_string()),
-        Cell::number(validation * 100.0, 2),
-        test.map_or_else(Cell::missing, |score| {
-            Cell::text(format!(
-                "{:.2} [{:.2}, {:.2}]",
-                score.estimate * 100.0,
-                score.low * 100.0,
-                score.high * 100.0
-            ))
-        }),
-    ]
-}
-
-fn say(
-    records: &[serde_json::Value],
-    rows: Vec<Vec<Cell>>,
-    what: &str,
-    printer: Printer,
-) -> Result<()> {
-    if printer.json() {
-        printer.result(&serde_json::to_string_pretty(records)?);
-    } else {
-        printer.result(&to_terminal_table(&Table {
-            caption: format!("{what}; test with its 95 % Wilson interval"),
-            columns: vec![
-                Column::text("column"),
-                Column::number("rate"),
-                Column::number("decay"),
-                Column::number("validation").with_unit("%"),
-                Column::number("test").with_unit("%"),
-            ],
-            rows,
-            highlight: Vec::new(),
-        }));
+    fn linear(&self, column: &str, seed: u64, title: &str) -> Result<Trained> {
+        ensure!(
+            self.recipe.patience.is_none(),
+            "recipe {} has patience, which is for other heads than the linear probe: its heads train \
+             side by side to the end",
+            self.recipe.name
+        );
+        let mut progress = self.printer.progress(title, self.recipe.epochs as u64);
+        let heads = train_linear(
+            &Features::read(self.train, column)?,
+            &Features::read(self.validation, column)?,
+            self.classes,
+            self.recipe,
+            seed,
+            self.device,
+            |done, _| progress.at(done as u64, "epochs"),
+        )?;
+        progress.finish();
+        Ok(best(&heads, self.recipe)?.clone())
     }
-    Ok(())
+
+    /// The share of test samples that a head classifies right, if there is a test store.
+    fn score(&self, fit: &Fit, group: &[String], seed: u64) -> Result<Option<Interval>> {
+        let Some(test) = self.test else {
+            return Ok(None);
+        };
+        let right = match (&fit.head, group) {
+            (Fitted::Linear(head), [column]) => {
+                correct(head, &Features::read(test, column)?, self.device)
+            }
+            (Fitted::Linear(_), _) => bail!("a linear head reads one column"),
+            (Fitted::Other(head), _) => self
+                .training(&fit.spec, seed)
+                .correct(head, &Maps::read(test, group)?)?,
+        };
+        let count = right.iter().filter(|right| **right).count() as u64;
+        Ok(Some(wilson(count, right.len() as u64, 0.95)?))
+    }
 }
 
 /// What a head on a column of a store must know to classify images, from what the store says.

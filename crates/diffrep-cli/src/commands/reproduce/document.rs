@@ -5,12 +5,13 @@ use diffrep_artifact::Record;
 use diffrep_plan::{Experiment, ProbeScale};
 use diffrep_probe::{Cell, choose};
 use diffrep_report::{
-    Align, Answer, Axis, Best, Block, Cell as TableCell, Column, DifferencePlot, DifferenceRow,
-    Figure, Heatmap, ImageGrid, LineChart, LineStyle, NoteKind, Point, ReferenceLine, Report,
+    Answer, Axis, Best, Block, Cell as TableCell, Column, DifferencePlot, DifferenceRow, Figure,
+    Heatmap, ImageGrid, LineChart, LineStyle, NoteKind, Point, ReferenceLine, Report,
     Scale as AxisScale, Section, Series, Table, VerdictLine, to_terminal_table,
 };
 use diffrep_stats::Verdict;
 
+use super::orientation;
 use super::protocol::{protocol_section, provenance_section};
 use super::results::{Choice, Claim, Results, Summary};
 
@@ -142,41 +143,13 @@ fn accuracy_table(results: &Results) -> Table {
             chosen_on(results),
         ),
         columns: vec![
-            Column {
-                name: "features".into(),
-                align: Align::Left,
-                unit: None,
-            },
-            Column {
-                name: "setting".into(),
-                align: Align::Left,
-                unit: None,
-            },
-            Column {
-                name: "length".into(),
-                align: Align::Right,
-                unit: None,
-            },
-            Column {
-                name: "top-1".into(),
-                align: Align::Right,
-                unit: Some("%".into()),
-            },
-            Column {
-                name: "range".into(),
-                align: Align::Right,
-                unit: Some("%".into()),
-            },
-            Column {
-                name: "seeds".into(),
-                align: Align::Right,
-                unit: None,
-            },
-            Column {
-                name: "diffusion ahead by".into(),
-                align: Align::Right,
-                unit: Some("points".into()),
-            },
+            Column::text("features"),
+            Column::text("setting"),
+            Column::number("length"),
+            Column::number("top-1").with_unit("%"),
+            Column::number("range").with_unit("%"),
+            Column::number("seeds"),
+            Column::number("diffusion ahead by").with_unit("points"),
         ],
         rows: results.summary.iter().map(row).collect(),
         highlight: vec![0],
@@ -252,11 +225,6 @@ fn accuracy_section(results: &Results) -> Section {
         rows: differences,
         decimals: 2,
     };
-    let published: Vec<String> = results
-        .published
-        .iter()
-        .map(|value| format!("{}: {:.2} %", value.name, value.top1))
-        .collect();
     let mut blocks = vec![
         Block::Table(accuracy_table(results)),
         Block::Figure(Figure {
@@ -267,14 +235,13 @@ fn accuracy_section(results: &Results) -> Section {
             chart: plot.into(),
         }),
     ];
-    if !published.is_empty() {
+    if !results.published.is_empty() {
         blocks.push(Block::Note {
             kind: NoteKind::Info,
-            text: format!(
-                "For orientation only, another model on other data: {}. The numbers of this page \
-                 say nothing about ImageNet.",
-                diffrep_report::escape_inline(&published.join("; "))
-            ),
+            text: diffrep_report::escape_inline(&format!(
+                "{} The numbers of this page say nothing about ImageNet.",
+                orientation(&results.published)
+            )),
         });
     }
     Section {

@@ -21,7 +21,7 @@ use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, v
 use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, setting, splits, watched, write_report};
+use super::{Ground, orientation, setting, splits, watched, write_report};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -387,11 +387,6 @@ fn accuracy(results: &Results, first: &str) -> Section {
         rows: rows.collect(),
         decimals: 2,
     };
-    let published: Vec<String> = results
-        .published
-        .iter()
-        .map(|value| format!("{}: {:.2} %", value.name, value.top1))
-        .collect();
     let mut blocks = vec![Block::Table(table(results))];
     if !plot.rows.is_empty() {
         blocks.push(Block::Figure(Figure {
@@ -401,11 +396,11 @@ fn accuracy(results: &Results, first: &str) -> Section {
     }
     blocks.push(Block::Note {
         kind: NoteKind::Info,
-        text: format!(
-            "For orientation only, another model on other data: {}. {}",
-            diffrep_report::escape_inline(&published.join("; ")),
-            diffrep_report::escape_inline(&ordering(results))
-        ),
+        text: diffrep_report::escape_inline(&format!(
+            "{} {}",
+            orientation(&results.published),
+            ordering(results)
+        )),
     });
     Section {
         title: "Accuracy".into(),

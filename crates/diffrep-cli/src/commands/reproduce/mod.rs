@@ -20,7 +20,7 @@ use diffrep_datasets::{
 };
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::Plan;
+use diffrep_plan::{Plan, Published};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits};
@@ -246,4 +246,16 @@ fn write_report(report: &Report, dir: &Path) -> Result<()> {
         write_bytes_atomic(dir.join("figures").join(name), &bytes)?;
     }
     Ok(())
+}
+
+/// What papers print, in a sentence.
+fn orientation(published: &[Published]) -> String {
+    let values: Vec<String> = published
+        .iter()
+        .map(|value| format!("{}: {:.2} %", value.name, value.top1))
+        .collect();
+    format!(
+        "For orientation only, another model on other data: {}.",
+        values.join("; ")
+    )
 }

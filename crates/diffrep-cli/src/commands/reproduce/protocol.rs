@@ -3,7 +3,7 @@
 use diffrep_artifact::Record;
 use diffrep_datasets::{Channels, Fit};
 use diffrep_plan::ProbeScale;
-use diffrep_report::{Align, Block, Cell as TableCell, Column, Section, Table};
+use diffrep_report::{Block, Cell as TableCell, Column, Section, Table};
 
 use super::document::PERCENT;
 use super::results::{Encoding, Results};
@@ -138,29 +138,16 @@ fn scores(results: &Results) -> Table {
             ]
         })
         .collect();
-    let number = |name: &str| Column {
-        name: name.into(),
-        align: Align::Right,
-        unit: None,
-    };
     Table {
         caption: "Every probe that read the test images.".into(),
         columns: vec![
-            Column {
-                name: "encoder".into(),
-                align: Align::Left,
-                unit: None,
-            },
-            Column {
-                name: "setting".into(),
-                align: Align::Left,
-                unit: None,
-            },
-            number("seed"),
-            number("rate"),
-            number("decay"),
-            number("validation %"),
-            number("test %"),
+            Column::text("encoder"),
+            Column::text("setting"),
+            Column::number("seed"),
+            Column::number("rate"),
+            Column::number("decay"),
+            Column::number("validation %"),
+            Column::number("test %"),
         ],
         rows,
         highlight: Vec::new(),
