@@ -27,6 +27,12 @@ pub fn write_atomic(
 ) -> Result<(), ArtifactError> {
     let path = path.as_ref();
     let mut temp = TempFile::beside(path)?;
+    if path.is_dir() {
+        return Err(ArtifactError::Write {
+            path: path.into(),
+            source: io::Error::new(io::ErrorKind::IsADirectory, "a folder has this name"),
+        });
+    }
     let file = File::create(&temp.path).map_err(|e| ArtifactError::writing(path, e))?;
     write_through(file, write).map_err(|e| ArtifactError::writing(path, e))?;
     fs::rename(&temp.path, path).map_err(|source| ArtifactError::Rename {
@@ -285,7 +291,7 @@ mod tests {
         let path = dir.path().join("taken");
         create_dir_all(path.join("inner")).unwrap();
         let error = write_bytes_atomic(&path, b"x").unwrap_err();
-        assert!(matches!(error, ArtifactError::Rename { .. }), "{error:?}");
+        assert!(matches!(error, ArtifactError::Write { .. }), "{error:?}");
         assert_eq!(names(dir.path()), ["taken"]);
     }
 

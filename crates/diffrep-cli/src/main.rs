@@ -63,6 +63,10 @@ fn main() -> ExitCode {
         Command::Import(args) => commands::import::run(args, printer),
         Command::Forward(args) => commands::forward::run(args, printer),
     };
+    let result = result.and_then(|()| match printer::unsaid() {
+        None => Ok(()),
+        Some(error) => Err(anyhow::anyhow!("cannot write to standard output: {error}")),
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

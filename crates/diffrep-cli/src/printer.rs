@@ -5,10 +5,19 @@
     reason = "the one place that prints"
 )]
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Why a result could not be printed.
+static UNSAID: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Why a result could not be printed, if one could not.
+pub(crate) fn unsaid() -> Option<&'static std::io::Error> {
+    UNSAID.get()
+}
 
 /// Where output goes and how much of it.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +36,16 @@ impl Printer {
         self.json
     }
 
-    /// A result, on standard output. A closed pipe is not an error.
+    /// A result, on standard output. A closed pipe is not an error; anything else makes the command
+    /// fail at its end (see [`unsaid`]), when what it wrote to files is safe.
     pub(crate) fn result(self, text: &str) {
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let _ = UNSAID.set(error);
+            }
+            _ => {}
+        }
     }
 
     /// A message about what goes on, on standard error.

@@ -460,6 +460,39 @@ fn arguments_that_make_no_sense() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn results_that_cannot_be_printed() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(["inspect", &model()])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert!(!done.status.success());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("cannot write to standard output"), "{said}");
+}
+
+#[test]
+fn experiments_elsewhere_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(["reproduce", "--quick"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(!done.status.success());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("run it in the root of the clone"), "{said}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let folder = dir.path().display().to_string();
+    fails(
+        &["import", &model(), "--out", &folder],
+        &[&folder, "a folder has this name"],
+    );
+}
+
+#[test]
 fn heads_and_experiments_that_are_none() {
     let dir = tempfile::tempdir().unwrap();
     let head = dir.path().join("head.safetensors").display().to_string();

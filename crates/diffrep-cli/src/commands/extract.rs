@@ -69,8 +69,8 @@ pub(crate) struct ExtractArgs {
     #[arg(long, default_value_t = 1000)]
     shard_rows: usize,
     /// Only N images, spread evenly over the split and so over its classes.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     };
     let dataset = open(&args.data, split)?;
     let dataset = match args.limit {
-        Some(limit) => dataset.subset(&spread(dataset.len(), limit)),
+        Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
         None => dataset,
     };
     let arch = args.arch.as_deref().map(read_arch).transpose()?;

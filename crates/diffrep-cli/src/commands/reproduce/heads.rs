@@ -74,9 +74,9 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
     create_dir_all(dir)?;
     let _lock = Lock::acquire(dir)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
     let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
     let contenders = contenders(scale)?;
     let wanted: BTreeSet<Setting> = contenders

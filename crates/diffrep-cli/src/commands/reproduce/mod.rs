@@ -116,8 +116,15 @@ struct Ground {
 
 impl Ground {
     fn open(checkpoint: &Path, scale: &str, device: &Device) -> Result<Self> {
-        let encoder = load(checkpoint, None, device)
-            .with_context(|| format!("the diffusion model of scale {scale}"))?;
+        let encoder = load(checkpoint, None, device).with_context(|| {
+            let hint = if checkpoint.is_relative() && !checkpoint.exists() {
+                " (paths in experiments start at the folder in which the command runs: run it in the \
+                 root of the clone)"
+            } else {
+                ""
+            };
+            format!("the diffusion model of scale {scale}{hint}")
+        })?;
         let training = training_record(&encoder.metadata)?;
         let network = encoder.network;
         let kind = schedule_of(training.as_ref(), network.config());

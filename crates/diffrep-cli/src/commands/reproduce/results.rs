@@ -157,7 +157,7 @@ impl Results {
         let mut claims = against_controls(&summary);
         claims.extend(shape(swept, taps.len())?);
         let settings = experiment.scale(scale)?;
-        let choice = choice(swept, &diffusion.finals, settings, recipe)?;
+        let choice = choice(swept, &diffusion.finals, settings, recipe, &taps)?;
         Ok(Self {
             scale: scale.into(),
             settings: settings.clone(),
@@ -189,6 +189,7 @@ fn choice(
     finals: &[Final],
     scale: &ProbeScale,
     recipe: &Recipe,
+    taps: &[TapInfo],
 ) -> Result<Option<Choice>> {
     let Some(best) = diffrep_probe::choose(cells) else {
         return Ok(None);
@@ -210,7 +211,10 @@ fn choice(
     let pool = best.setting.pool.get();
     let larger =
         |cell: &Cell| cell.setting.block == best.setting.block && cell.setting.pool.get() > pool;
-    if scale.pools.len() > 1 && !cells.iter().any(larger) {
+    let whole = taps
+        .iter()
+        .any(|tap| tap.block == best.setting.block && tap.height.min(tap.width) == pool);
+    if scale.pools.len() > 1 && !whole && !cells.iter().any(larger) {
         edges.push(format!(
             "pool {pool} is the largest pool swept at block {}",
             best.setting.block
