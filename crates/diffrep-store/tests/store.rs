@@ -302,7 +302,7 @@ fn a_write_that_fails_leaves_the_earlier_shards() {
     let rows = data(writer.spec(), ranges[1]);
     let error = writer.write_shard(ranges[1], &rows).unwrap_err();
     assert!(
-        matches!(error, StoreError::Artifact(ArtifactError::Rename { .. })),
+        matches!(error, StoreError::Artifact(ArtifactError::Write { .. })),
         "{error:?}"
     );
     assert_eq!(missing(&writer), [1, 2]);
