@@ -51,6 +51,16 @@ pub enum ProbeError {
         /// The recipe.
         recipe: String,
     },
+    /// A fit that did not reach its optimum.
+    #[error("{what} with penalty {penalty} found no optimum: {reason}")]
+    Unconverged {
+        /// What was fitted.
+        what: &'static str,
+        /// The penalty.
+        penalty: f64,
+        /// Why.
+        reason: String,
+    },
     /// A recipe that does not exist.
     #[error("there is no recipe `{name}`: use one of {known}, or the path of a TOML file")]
     UnknownRecipe {

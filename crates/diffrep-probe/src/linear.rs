@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 use diffrep_rng::{Key, Stream};
 use serde::{Deserialize, Serialize};
 
-use crate::{Features, Point, ProbeError, Recipe};
+use crate::{Features, Optimizer, Point, ProbeError, Recipe};
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -70,12 +70,11 @@ pub fn train_linear(
         Tensor::<2>::from_data(TensorData::new(values, [1, columns]), device)
     };
     let rates = per_column(&|point| point.learning_rate);
-    let decays = per_column(&|point| point.learning_rate * point.weight_decay);
+    let decays = per_column(&|point| point.weight_decay);
     let mut weight = initial(dim, heads, classes, seed, device);
     let mut bias = Tensor::<2>::zeros([1, columns], device);
-    let mut weight_state = Moments::new(&weight);
-    let mut bias_state = Moments::new(&bias);
-    let mut step = 0;
+    let mut weight_state = State::new(recipe.optimizer, &weight);
+    let mut bias_state = State::new(recipe.optimizer, &bias);
     for epoch in 0..recipe.epochs {
         let drop = recipe.step_factor.powi((epoch / recipe.step_every) as i32);
         let mut order: Vec<i64> = (0..train.len() as i64).collect();
@@ -84,7 +83,6 @@ pub fn train_linear(
             .generator()
             .shuffle(&mut order);
         for part in order.chunks(recipe.batch) {
-            step += 1;
             let rows = part.len();
             let picked =
                 Tensor::<1, Int>::from_data(TensorData::new(part.to_vec(), [rows]), device);
@@ -95,11 +93,10 @@ pub fn train_linear(
             let chances = softmax(logits.reshape([rows, heads, classes]), 2);
             let error = (chances - y.reshape([rows, 1, classes])) / rows as f64;
             let error = error.reshape([rows, columns]);
-            let weight_step = weight_state.step(x.transpose().matmul(error.clone()), step);
-            let bias_step = bias_state.step(error.sum_dim(0), step);
-            let shrink = (decays.clone() * drop).neg() + 1.0;
-            weight = weight * shrink - weight_step * (rates.clone() * drop);
-            bias = bias - bias_step * (rates.clone() * drop);
+            let rates = rates.clone() * drop;
+            let gradient = x.transpose().matmul(error.clone());
+            weight = weight_state.step(weight, gradient, &rates, Some(&decays));
+            bias = bias_state.step(bias, error.sum_dim(0), &rates, None);
         }
         progress(epoch + 1, recipe.epochs);
     }
@@ -129,7 +126,11 @@ pub fn train_linear(
         .collect())
 }
 
-fn check(train: &Features, validation: &Features, classes: usize) -> Result<(), ProbeError> {
+pub(crate) fn check(
+    train: &Features,
+    validation: &Features,
+    classes: usize,
+) -> Result<(), ProbeError> {
     for (split, features) in [("training", train), ("validation", validation)] {
         if features.is_empty() {
             return Err(ProbeError::Empty { split });
@@ -154,26 +155,82 @@ fn check(train: &Features, validation: &Features, classes: usize) -> Result<(), 
     Ok(())
 }
 
-/// Adam's running moments of one parameter.
-struct Moments {
-    mean: Tensor<2>,
-    square: Tensor<2>,
+/// An optimizer's state of one parameter of all heads.
+enum State {
+    Adam {
+        mean: Tensor<2>,
+        square: Tensor<2>,
+        steps: i32,
+    },
+    Sgd {
+        velocity: Option<Tensor<2>>,
+        momentum: f64,
+        nesterov: bool,
+    },
 }
 
-impl Moments {
-    fn new(like: &Tensor<2>) -> Self {
-        Self {
-            mean: like.zeros_like(),
-            square: like.zeros_like(),
+impl State {
+    fn new(optimizer: Optimizer, like: &Tensor<2>) -> Self {
+        match optimizer {
+            Optimizer::Adam => Self::Adam {
+                mean: like.zeros_like(),
+                square: like.zeros_like(),
+                steps: 0,
+            },
+            Optimizer::Sgd { momentum, nesterov } => Self::Sgd {
+                velocity: None,
+                momentum,
+                nesterov,
+            },
         }
     }
 
-    /// Takes a gradient in and gives the direction of the step.
-    fn step(&mut self, gradient: Tensor<2>, step: i32) -> Tensor<2> {
-        self.mean = self.mean.clone() * BETA1 + gradient.clone() * (1.0 - BETA1);
-        self.square = self.square.clone() * BETA2 + gradient.square() * (1.0 - BETA2);
-        let root = (self.square.clone() / (1.0 - BETA2.powi(step))).sqrt() + EPS;
-        self.mean.clone() / (1.0 - BETA1.powi(step)) / root
+    /// The parameter after a step; rates and decays are `[1, columns]`.
+    fn step(
+        &mut self,
+        value: Tensor<2>,
+        gradient: Tensor<2>,
+        rates: &Tensor<2>,
+        decays: Option<&Tensor<2>>,
+    ) -> Tensor<2> {
+        match self {
+            Self::Adam {
+                mean,
+                square,
+                steps,
+            } => {
+                *steps += 1;
+                *mean = mean.clone() * BETA1 + gradient.clone() * (1.0 - BETA1);
+                *square = square.clone() * BETA2 + gradient.square() * (1.0 - BETA2);
+                let root = (square.clone() / (1.0 - BETA2.powi(*steps))).sqrt() + EPS;
+                let unit = mean.clone() / (1.0 - BETA1.powi(*steps)) / root;
+                let value = match decays {
+                    None => value,
+                    Some(decays) => value * ((decays.clone() * rates.clone()).neg() + 1.0),
+                };
+                value - unit * rates.clone()
+            }
+            Self::Sgd {
+                velocity,
+                momentum,
+                nesterov,
+            } => {
+                let gradient = match decays {
+                    None => gradient,
+                    Some(decays) => gradient + value.clone() * decays.clone(),
+                };
+                let moved = match velocity.take() {
+                    None => gradient.clone(),
+                    Some(velocity) => velocity * *momentum + gradient.clone(),
+                };
+                *velocity = (*momentum > 0.0).then(|| moved.clone());
+                let direction = match nesterov {
+                    true => gradient + moved * *momentum,
+                    false => moved,
+                };
+                value - direction * rates.clone()
+            }
+        }
     }
 }
 
@@ -299,33 +356,40 @@ pub fn best<'a>(heads: &'a [Trained], recipe: &Recipe) -> Result<&'a Trained, Pr
         })
 }
 
-/// The class that `head` gives each sample, the first of equals.
+/// Logits of each sample, row-major `[samples, classes]`.
 ///
 /// # Panics
 ///
 /// Panics when the features are of another length than those the head was trained on.
-pub fn predict(head: &Trained, features: &Features, device: &Device) -> Vec<u32> {
+pub fn logits(head: &Trained, features: &Features, device: &Device) -> Vec<f32> {
     let (classes, dim) = (head.bias.len(), features.dim);
     let trained = head.weight.len() / classes.max(1);
     assert_eq!(dim, trained, "the head reads features of another length");
     let weight =
         Tensor::<2>::from_data(TensorData::new(head.weight.clone(), [classes, dim]), device);
     let bias = Tensor::<2>::from_data(TensorData::new(head.bias.clone(), [1, classes]), device);
-    let mut classes_found = Vec::with_capacity(features.len());
+    let mut found = Vec::with_capacity(features.len() * classes);
     for rows in features.values.chunks(SCORE_ROWS * dim) {
         let shape = [rows.len() / dim, dim];
         let x = Tensor::<2>::from_data(TensorData::new(rows.to_vec(), shape), device);
-        let logits = read(x.matmul(weight.clone().transpose()) + bias.clone());
-        classes_found.extend(
-            logits
-                .chunks_exact(classes)
-                .map(|row| argmax(row).unwrap_or(usize::MAX) as u32),
-        );
+        found.extend(read(x.matmul(weight.clone().transpose()) + bias.clone()));
     }
-    classes_found
+    found
+}
+
+/// The class that `head` gives each sample, the first of equals.
+fn predict(head: &Trained, features: &Features, device: &Device) -> Vec<u32> {
+    let logits = logits(head, features, device);
+    let rows = logits.chunks_exact(head.bias.len());
+    rows.map(|row| argmax(row).unwrap_or(usize::MAX) as u32)
+        .collect()
 }
 
 /// Whether `head` classifies each sample right.
+///
+/// # Panics
+///
+/// As [`logits`].
 pub fn correct(head: &Trained, features: &Features, device: &Device) -> Vec<bool> {
     let found = predict(head, features, device);
     found

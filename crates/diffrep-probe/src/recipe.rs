@@ -2,23 +2,86 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ProbeError;
+use diffrep_train::{AdamW, AdamWConfig, Sgd, SgdConfig};
 
-const KNOWN: [(&str, &str); 5] = [
+use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
+
+const KNOWN: [(&str, &str); 10] = [
     ("paper", include_str!("../recipes/paper.toml")),
+    ("release", include_str!("../recipes/release.toml")),
+    ("vissl", include_str!("../recipes/vissl.toml")),
     ("ablation", include_str!("../recipes/ablation.toml")),
     ("mini", include_str!("../recipes/mini.toml")),
     ("mini-heads", include_str!("../recipes/mini-heads.toml")),
     ("mini-sweep", include_str!("../recipes/mini-sweep.toml")),
+    ("logistic", include_str!("../recipes/logistic.toml")),
+    ("ridge", include_str!("../recipes/ridge.toml")),
+    ("knn", include_str!("../recipes/knn.toml")),
 ];
 
-/// How a head is trained: Adam with decoupled weight decay and a stepped learning rate, over
-/// a grid of rates and decays.
+/// A recipe of any kind. In a file the key `loss` makes it one for a fit to the optimum, `neighbours`
+/// one for k-NN.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AnyRecipe {
+    /// Gradient descent.
+    Descent(Recipe),
+    /// A linear head at the optimum of its loss.
+    Convex(ConvexRecipe),
+    /// k-NN.
+    Neighbours(NeighbourRecipe),
+}
+
+/// What takes the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    #[default]
+    Adam,
+    /// Stochastic gradient descent; weight decay is added to the gradient.
+    Sgd {
+        /// Share of the last step's velocity that is kept.
+        momentum: f64,
+        /// Whether the gradient is taken where the velocity leads.
+        #[serde(default)]
+        nesterov: bool,
+    },
+}
+
+/// An optimizer with the state of one training.
+pub(crate) enum Stepper {
+    Adam(AdamW),
+    Sgd(Sgd),
+}
+
+impl Optimizer {
+    pub(crate) fn start(self, weight_decay: f64) -> Stepper {
+        match self {
+            Self::Adam => Stepper::Adam(AdamW::new(AdamWConfig {
+                weight_decay,
+                clip_norm: None,
+                ..AdamWConfig::default()
+            })),
+            Self::Sgd { momentum, nesterov } => Stepper::Sgd(Sgd::new(SgdConfig {
+                momentum,
+                nesterov,
+                weight_decay,
+            })),
+        }
+    }
+}
+
+/// How a head is trained by gradient descent with a stepped learning rate, over a grid of rates and
+/// decays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Its name, printed next to every result.
     pub name: String,
+    /// What takes the steps; Adam if the file does not say.
+    #[serde(default)]
+    pub optimizer: Optimizer,
     /// Passes over the training features.
     pub epochs: usize,
     /// Samples a step; a last smaller batch is used too.
@@ -43,20 +106,31 @@ pub struct Recipe {
 /// A point of a recipe's grid.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Learning rate of the first epochs.
+    /// Learning rate of the first epochs; 0 for a fit that takes no steps.
     pub learning_rate: f64,
-    /// Decoupled weight decay.
+    /// Weight decay, or the penalty of such a fit.
     pub weight_decay: f64,
 }
 
-impl Recipe {
+impl AnyRecipe {
+    /// Names of the recipes of this crate.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        KNOWN.iter().map(|(name, _)| *name)
+    }
+
+    /// The file of a recipe of this crate.
+    pub fn text(name: &str) -> Option<&'static str> {
+        let (_, text) = KNOWN.iter().find(|(known, _)| *known == name)?;
+        Some(text)
+    }
+
     /// A recipe of this crate by name, or a TOML file by path.
     ///
     /// # Errors
     ///
     /// When there is none, or it has unknown keys or values out of range.
     pub fn named(name: &str) -> Result<Self, ProbeError> {
-        if let Some((_, text)) = KNOWN.iter().find(|(known, _)| *known == name) {
+        if let Some(text) = Self::text(name) {
             return Self::parse(name, text);
         }
         if Path::new(name)
@@ -66,10 +140,9 @@ impl Recipe {
             let bytes = diffrep_artifact::read_bytes(name)?;
             return Self::parse(name, &String::from_utf8_lossy(&bytes));
         }
-        let known = KNOWN.map(|(name, _)| name).join(", ");
         Err(ProbeError::UnknownRecipe {
             name: name.into(),
-            known,
+            known: Self::names().collect::<Vec<_>>().join(", "),
         })
     }
 
@@ -78,32 +151,76 @@ impl Recipe {
             name: name.into(),
             reason,
         };
-        let recipe: Self = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
-        let positive = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v > 0.0);
-        if recipe.epochs == 0 || recipe.batch == 0 || recipe.step_every == 0 {
-            return Err(refuse(
-                "epochs, batch and step_every must be at least 1".into(),
-            ));
+        let read = || -> Result<Self, toml::de::Error> {
+            let keys: toml::Table = toml::from_str(text)?;
+            Ok(if keys.contains_key("loss") {
+                Self::Convex(toml::from_str(text)?)
+            } else if keys.contains_key("neighbours") {
+                Self::Neighbours(toml::from_str(text)?)
+            } else {
+                Self::Descent(toml::from_str(text)?)
+            })
+        };
+        let recipe = read().map_err(|error| refuse(error.to_string()))?;
+        match &recipe {
+            Self::Descent(recipe) => recipe.check(),
+            Self::Convex(recipe) => recipe.check(),
+            Self::Neighbours(recipe) => recipe.check(),
         }
-        if recipe.patience == Some(0) {
-            return Err(refuse("patience must be at least 1".into()));
-        }
-        if recipe.learning_rates.is_empty() || !positive(&recipe.learning_rates) {
-            return Err(refuse(
-                "learning_rates must be positive numbers, at least one".into(),
-            ));
-        }
-        if recipe.weight_decays.is_empty()
-            || recipe
-                .weight_decays
-                .iter()
-                .any(|d| !d.is_finite() || *d < 0.0)
-        {
-            return Err(refuse(
-                "weight_decays must be numbers of at least 0, at least one".into(),
-            ));
-        }
+        .map_err(refuse)?;
         Ok(recipe)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Descent(recipe) => &recipe.name,
+            Self::Convex(recipe) => &recipe.name,
+            Self::Neighbours(recipe) => &recipe.name,
+        }
+    }
+}
+
+impl Recipe {
+    /// A recipe for gradient descent, of this crate by name or a TOML file by path.
+    ///
+    /// # Errors
+    ///
+    /// As [`AnyRecipe::named`], and when it is of another kind.
+    pub fn named(name: &str) -> Result<Self, ProbeError> {
+        match AnyRecipe::named(name)? {
+            AnyRecipe::Descent(recipe) => Ok(recipe),
+            _ => Err(ProbeError::Recipe {
+                name: name.into(),
+                reason: "gradient descent is wanted here, with epochs and learning rates".into(),
+            }),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let positive = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v > 0.0);
+        let decays = self.weight_decays.iter();
+        if self.epochs == 0 || self.batch == 0 || self.step_every == 0 {
+            return Err("epochs, batch and step_every must be at least 1".into());
+        }
+        if self.patience == Some(0) {
+            return Err("patience must be at least 1".into());
+        }
+        if self.learning_rates.is_empty() || !positive(&self.learning_rates) {
+            return Err("learning_rates must be positive numbers, at least one".into());
+        }
+        if self.weight_decays.is_empty() || decays.into_iter().any(|d| !d.is_finite() || *d < 0.0) {
+            return Err("weight_decays must be numbers of at least 0, at least one".into());
+        }
+        if let Optimizer::Sgd { momentum, nesterov } = self.optimizer {
+            if !(0.0..1.0).contains(&momentum) {
+                return Err("momentum must be at least 0 and less than 1".into());
+            }
+            if nesterov && momentum == 0.0 {
+                return Err("nesterov needs momentum".into());
+            }
+        }
+        Ok(())
     }
 
     /// Every point of the grid.
@@ -127,25 +244,42 @@ mod tests {
     #[test]
     fn every_named_recipe_is_valid_and_named_as_its_file() {
         for (name, _) in KNOWN {
-            assert_eq!(Recipe::named(name).unwrap().name, name);
+            assert_eq!(AnyRecipe::named(name).unwrap().name(), name);
         }
     }
 
     #[test]
     fn a_wrong_recipe_says_what_is_wrong() {
         let error = Recipe::named("papr").unwrap_err().to_string();
-        assert!(error.contains("paper, ablation"), "{error}");
+        assert!(error.contains("paper, release"), "{error}");
         let text = KNOWN[0]
             .1
             .replace("batch = 256", "batch = 256\nbatchsize = 3");
-        let error = Recipe::parse("x", &text).unwrap_err().to_string();
+        let error = AnyRecipe::parse("x", &text).unwrap_err().to_string();
         assert!(error.contains("batchsize"), "{error}");
-        let text = KNOWN[0].1.replace("epochs = 28", "epochs = 0");
-        assert!(
-            Recipe::parse("x", &text)
-                .unwrap_err()
-                .to_string()
-                .contains("at least 1")
-        );
+        for (name, from, to, hint) in [
+            ("paper", "epochs = 28", "epochs = 0", "at least 1"),
+            ("vissl", "momentum = 0.9", "momentum = 1.0", "less than 1"),
+            (
+                "vissl",
+                "momentum = 0.9",
+                "momentum = 0.0",
+                "needs momentum",
+            ),
+            ("vissl", "sgd", "lamb", "lamb"),
+            ("ridge", "1e-4", "-1", "penalties must be positive"),
+            ("ridge", "standardize", "standardise", "standardise"),
+            ("logistic", "2000", "0", "iterations"),
+            ("knn", "[1, 5", "[0, 5", "neighbours must be"),
+            ("knn", "0.02", "0.0", "temperatures must be"),
+        ] {
+            let text = AnyRecipe::text(name).unwrap();
+            assert!(text.contains(from), "{name}: {from}");
+            let error = AnyRecipe::parse("x", &text.replacen(from, to, 1));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(hint), "{name}: {error}");
+        }
+        let error = Recipe::named("knn").unwrap_err().to_string();
+        assert!(error.contains("gradient descent is wanted"), "{error}");
     }
 }

@@ -10,10 +10,10 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_heads::{Head, HeadError, HeadSpec, Pooled, load_state, parameters};
 use diffrep_rng::{Key, Stream};
-use diffrep_train::{AdamW, AdamWConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::maps::{Each, Maps, Moments};
+use crate::recipe::Stepper;
 use crate::study::all;
 use crate::{Point, ProbeError, Recipe};
 
@@ -192,11 +192,7 @@ impl HeadTraining<'_> {
         let recipe = self.recipe;
         let autodiff = self.device.clone().autodiff();
         let mut pooled = head.map(|head| head.train());
-        let mut optimizer = AdamW::new(AdamWConfig {
-            weight_decay: point.weight_decay,
-            clip_norm: None,
-            ..AdamWConfig::default()
-        });
+        let mut optimizer = recipe.optimizer.start(point.weight_decay);
         let mut curve: Vec<EpochScore> = Vec::new();
         let mut kept: Option<(usize, BTreeMap<String, TensorData>)> = None;
         let mut lowest = f64::INFINITY;
@@ -218,7 +214,10 @@ impl HeadTraining<'_> {
                 let gradients = loss.backward();
                 let gradients = GradientsParams::from_grads(gradients, pooled.head());
                 pooled = pooled.map(|head| {
-                    let (head, report) = optimizer.update(head, gradients, rate);
+                    let (head, report) = match &mut optimizer {
+                        Stepper::Adam(adam) => adam.update(head, gradients, rate),
+                        Stepper::Sgd(sgd) => sgd.update(head, gradients, rate),
+                    };
                     diverged |= !report.applied;
                     head
                 });
@@ -469,7 +468,14 @@ mod tests {
             .collect();
         let all = maps(f32s("x"), labels, 16, 4);
         let device = Device::flex();
-        let recipe = recipe(200, all.len(), None);
+        let adam = recipe(200, all.len(), None);
+        let sgd = Recipe {
+            optimizer: crate::Optimizer::Sgd {
+                momentum: 0.9,
+                nesterov: true,
+            },
+            ..adam.clone()
+        };
         for (name, rate, head) in [
             ("linear", 1e-2, r#"{"head": "linear", "pool": 2}"#),
             ("mlp", 3e-3, r#"{"head": "mlp", "pool": 2, "hidden": [24]}"#),
@@ -481,12 +487,8 @@ mod tests {
             ),
         ] {
             let spec = spec(head);
-            let training = HeadTraining {
-                classes: 5,
-                ..training(&spec, &recipe, &device)
-            };
             let prefix = format!("{name}.w.");
-            let state = file
+            let state: BTreeMap<String, TensorData> = file
                 .names()
                 .into_iter()
                 .filter_map(|key| Some((key, key.strip_prefix(&prefix)?)))
@@ -496,25 +498,32 @@ mod tests {
                 })
                 .collect();
             let blocks: Vec<_> = all.taps().iter().map(|tap| tap.block).collect();
-            let start = training.build(&all).unwrap();
-            let start = start
-                .try_map(|head| load_state(head, &blocks, state))
-                .unwrap();
-            let point = Point {
-                learning_rate: rate,
-                weight_decay: 0.1,
-            };
-            let trained = training.one(point, start, &all, &all, || ()).unwrap();
-            let theirs = wide(&format!("{name}.losses"));
-            assert_eq!(trained.curve.len(), theirs.len());
-            for (step, (ours, theirs)) in trained.curve.iter().zip(theirs).enumerate() {
-                let theirs = f64::from_le_bytes(theirs);
-                let off = (ours.train_loss - theirs).abs();
-                assert!(
-                    off < 1e-3,
-                    "{name}, step {step}: {} and {theirs}",
-                    ours.train_loss
-                );
+            for (kind, recipe, rate, weight_decay) in
+                [("adam", &adam, rate, 0.1), ("sgd", &sgd, 10.0 * rate, 5e-4)]
+            {
+                let training = HeadTraining {
+                    classes: 5,
+                    ..training(&spec, recipe, &device)
+                };
+                let start = training.build(&all).unwrap();
+                let start = start
+                    .try_map(|head| load_state(head, &blocks, state.clone()))
+                    .unwrap();
+                let point = Point {
+                    learning_rate: rate,
+                    weight_decay,
+                };
+                let trained = training.one(point, start, &all, &all, || ()).unwrap();
+                let theirs = wide(&format!("{name}.{kind}.losses"));
+                assert_eq!(trained.curve.len(), theirs.len());
+                for (step, (ours, theirs)) in trained.curve.iter().zip(theirs).enumerate() {
+                    let (ours, theirs) = (ours.train_loss, f64::from_le_bytes(theirs));
+                    let off = (ours - theirs).abs();
+                    assert!(
+                        off < 1e-3,
+                        "{name}, {kind}, step {step}: {ours} and {theirs}"
+                    );
+                }
             }
         }
     }

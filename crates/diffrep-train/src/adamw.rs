@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::params::{Path, replaced};
+use crate::descend::{descend, global_norm};
 
 /// Settings of AdamW (Loshchilov & Hutter 2019).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,108 +71,46 @@ impl AdamW {
     pub fn update<M: Module>(
         &mut self,
         module: M,
-        mut gradients: GradientsParams,
+        gradients: GradientsParams,
         learning_rate: f64,
     ) -> (M, StepReport) {
         let gradient_norm = global_norm(&module, &gradients);
-        if !gradient_norm.is_finite() {
-            return (
-                module,
-                StepReport {
-                    gradient_norm,
-                    applied: false,
-                },
-            );
+        let report = StepReport {
+            gradient_norm,
+            applied: gradient_norm.is_finite(),
+        };
+        if !report.applied {
+            return (module, report);
         }
         self.step += 1;
         let scale = match self.config.clip_norm {
             Some(limit) if gradient_norm > limit => limit / gradient_norm,
             _ => 1.0,
         };
-        let mut update = Update {
-            path: Path::default(),
-            optimizer: self,
-            gradients: &mut gradients,
-            learning_rate,
-            scale,
-        };
-        let module = module.map(&mut update);
-        (
-            module,
-            StepReport {
-                gradient_norm,
-                applied: true,
-            },
-        )
-    }
-}
-
-/// Root of the sum of squares of all gradients.
-fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
-    struct Squares<'a>(&'a GradientsParams, Vec<Tensor<1>>);
-    impl ModuleVisitor for Squares<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.push(gradient.square().sum());
-            }
-        }
-    }
-    let mut squares = Squares(gradients, Vec::new());
-    module.visit(&mut squares);
-    if squares.1.is_empty() {
-        return 0.0;
-    }
-    f64::from(Tensor::cat(squares.1, 0).sum().into_scalar::<f32>()).sqrt()
-}
-
-struct Update<'a> {
-    path: Path,
-    optimizer: &'a mut AdamW,
-    gradients: &'a mut GradientsParams,
-    learning_rate: f64,
-    scale: f64,
-}
-
-impl ModuleMapper for Update<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
+        let module = descend(module, gradients, &mut |path, value, gradient| {
+            let gradient = gradient * scale;
+            let unit = self.direction(path, gradient);
+            let rate = learning_rate;
+            value * (1.0 - rate * self.config.weight_decay) - unit * rate
+        });
+        (module, report)
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
-            return param;
-        };
+    /// The step at rate 1, without decay.
+    fn direction(&mut self, path: &str, gradient: Tensor<1>) -> Tensor<1> {
         let AdamWConfig {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            ..
-        } = self.optimizer.config;
-        let step = self.optimizer.step as i32;
-        let count = gradient.dims().iter().product::<usize>();
-        let gradient = gradient.reshape([count]) * self.scale;
-        let path = self.path.join();
-        let [mean, square] = match self.optimizer.moments.remove(&path) {
+            beta1, beta2, eps, ..
+        } = self.config;
+        let step = self.step as i32;
+        let [mean, square] = match self.moments.remove(path) {
             Some(moments) => moments,
             None => [gradient.zeros_like(), gradient.zeros_like()],
         };
         let mean = mean * beta1 + gradient.clone() * (1.0 - beta1);
         let square = square * beta2 + gradient.square() * (1.0 - beta2);
-        self.optimizer
-            .moments
-            .insert(path, [mean.clone(), square.clone()]);
-        let unbiased = mean / (1.0 - beta1.powi(step));
+        self.moments
+            .insert(path.into(), [mean.clone(), square.clone()]);
         let root = (square / (1.0 - beta2.powi(step))).sqrt() + eps;
-        let rate = self.learning_rate;
-        param.map(|old| {
-            let value = old.clone().without_autodiff().reshape([count]);
-            let value = value * (1.0 - rate * weight_decay) - unbiased / root * rate;
-            replaced(&old, value)
-        })
+        mean / (1.0 - beta1.powi(step)) / root
     }
 }

@@ -2,10 +2,13 @@
 
 mod adamw;
 mod checkpoint;
+mod descend;
 mod params;
 mod schedule;
+mod sgd;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use checkpoint::{Checkpoint, TrainError};
 pub use params::{Ema, parameters, with_parameters};
 pub use schedule::LearningRate;
+pub use sgd::{Sgd, SgdConfig};
