@@ -372,7 +372,7 @@ fn stores_that_do_not_belong_together() {
     let train = store("train", &["--limit", "40"]);
     let validation = store("validation", &["--split", "test", "--limit", "40"]);
     let probe = |train: &str, validation: &str| -> Vec<String> {
-        let args = ["probe", "--train", train, "--validation", validation];
+        let args = ["probe", train, "--validation", validation];
         args.map(String::from).to_vec()
     };
     let args = probe(&train, &validation);
@@ -382,8 +382,7 @@ fn stores_that_do_not_belong_together() {
         fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), hints);
     };
     refuse(&train, &train, &[&train, "the same images"]);
-    let test_is_validation = ["probe", "--train", &train, "--validation", &validation];
-    let test_is_validation = [&test_is_validation[..], &["--test", &validation]].concat();
+    let test_is_validation = ["probe", &train, &validation, "--validation", &validation];
     fails(&test_is_validation, &[&validation, "the same images"]);
     let other = ["--split", "test", "--limit", "40", "--schedule", "cosine"];
     let cosine = store("cosine", &other);

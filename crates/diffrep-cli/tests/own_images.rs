@@ -108,12 +108,10 @@ fn from_pictures_to_classes() {
     );
     let probe = works(&[
         "probe",
-        "--train",
         &train,
+        &test,
         "--validation",
         &validation,
-        "--test",
-        &test,
         "--recipe",
         "mini",
         "--seeds",
@@ -135,7 +133,7 @@ fn from_pictures_to_classes() {
 
     // Heads that read maps, by name and from a file, and what they refuse.
     let recipe = at("recipe.toml");
-    let stores = ["probe", "--train", &train, "--validation", &validation];
+    let stores = ["probe", &train, &test, "--validation", &validation];
     let other = |more: &[&str]| {
         let mut args = stores.to_vec();
         args.extend(["--recipe", &recipe, "--json", "--quiet"]);
@@ -146,7 +144,7 @@ fn from_pictures_to_classes() {
     std::fs::write(&recipe, RECIPE).unwrap();
     std::fs::write(&written, "head = \"mlp\"\npool = 1\nhidden = [16]\n").unwrap();
     for head in ["mlp", &written] {
-        let done = other(&["--head", head, "--column", "t10_b03_p2", "--test", &test]);
+        let done = other(&["--head", head, "--column", "t10_b03_p2"]);
         let stderr = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{head}: {stderr}");
         let found: Value = serde_json::from_slice(&done.stdout).unwrap();

@@ -77,6 +77,14 @@ pub enum ProbeError {
         /// What is wrong.
         reason: String,
     },
+    /// A file that holds no features.
+    #[error("{} cannot be read as features: {reason}", path.display())]
+    NotFeatures {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file that holds no head.
     #[error("{} is not a saved head: {reason}", path.display())]
     NotAHead {

@@ -24,4 +24,4 @@ pub use neighbours::{NeighbourRecipe, Neighbours, Vote, best_vote};
 pub use recipe::{AnyRecipe, Optimizer, Point, Recipe};
 pub use saved::{HeadInfo, SavedHead};
 pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose};
-pub use train_head::{EpochScore, HeadTraining, TrainedHead, best_head};
+pub use train_head::{EpochScore, HeadTraining, TrainedHead, best_head, right};

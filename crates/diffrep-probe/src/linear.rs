@@ -335,13 +335,13 @@ fn fold(
     }
 }
 
-/// The head with the highest validation score; of equals the one with the most weight decay, then
+/// The head with the highest validation score, of those that `recipe` trained; of equals the one with the most weight decay, then
 /// the lowest learning rate.
 ///
 /// # Errors
 ///
 /// When all heads diverged.
-pub fn best<'a>(heads: &'a [Trained], recipe: &Recipe) -> Result<&'a Trained, ProbeError> {
+pub fn best<'a>(heads: &'a [Trained], recipe: &str) -> Result<&'a Trained, ProbeError> {
     heads
         .iter()
         .filter(|head| head.weight.iter().chain(&head.bias).all(|v| v.is_finite()))
@@ -352,7 +352,7 @@ pub fn best<'a>(heads: &'a [Trained], recipe: &Recipe) -> Result<&'a Trained, Pr
                 .then(b.point.learning_rate.total_cmp(&a.point.learning_rate))
         })
         .ok_or_else(|| ProbeError::Diverged {
-            recipe: recipe.name.clone(),
+            recipe: recipe.into(),
         })
 }
 
@@ -436,7 +436,7 @@ mod tests {
         let (train, validation) = (blobs(600, 1), blobs(300, 2));
         let heads = train_linear(&train, &validation, 3, &recipe, 0, &device, |_, _| {}).unwrap();
         assert_eq!(heads.len(), recipe.grid().len());
-        let best = best(&heads, &recipe).unwrap();
+        let best = best(&heads, &recipe.name).unwrap();
         assert!(best.validation > 0.98, "{}", best.validation);
         let right = correct(best, &validation, &device);
         let share = right.iter().filter(|r| **r).count() as f64 / right.len() as f64;

@@ -158,6 +158,23 @@ impl Maps {
         self.columns[..blocks].iter().map(MapColumn::tap).collect()
     }
 
+    /// The maps of some samples, in their order.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let columns = self.columns.iter().map(|column| {
+            let size = column.len();
+            let maps = rows.iter().map(|row| &column.values[row * size..][..size]);
+            MapColumn {
+                values: maps.flatten().copied().collect(),
+                ..*column
+            }
+        });
+        Self {
+            columns: columns.collect(),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+            steps: self.steps,
+        }
+    }
+
     /// The maps of some samples as tensors `[rows, channels, side, side]`, in order of the columns.
     pub fn batch(&self, rows: &[usize], device: &Device) -> Vec<Tensor<4>> {
         self.columns

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,18 @@ pub enum Optimizer {
 pub(crate) enum Stepper {
     Adam(AdamW),
     Sgd(Sgd),
+}
+
+impl fmt::Display for Optimizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Adam => write!(f, "Adam"),
+            Self::Sgd { momentum, nesterov } => {
+                let name = if *nesterov { "Nesterov " } else { "" };
+                write!(f, "SGD with {name}momentum {momentum}")
+            }
+        }
+    }
 }
 
 impl Optimizer {

@@ -10,7 +10,7 @@ use diffrep_schedule::ScheduleKind;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::{Point, ProbeError, Recipe, Trained};
+use crate::{AnyRecipe, Point, ProbeError, Trained};
 
 /// Everything beside its weights that a head needs to classify an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct HeadInfo {
     /// Seed of the noise.
     pub noise_seed: u64,
     /// How it was trained.
-    pub recipe: Recipe,
+    pub recipe: AnyRecipe,
     /// The grid point that won on the validation split.
     pub point: Point,
     /// Share of validation samples classified right.
@@ -171,7 +171,7 @@ mod tests {
                     fit: Fit::PadTo,
                 },
                 noise_seed: 1,
-                recipe: Recipe::named("paper").unwrap(),
+                recipe: AnyRecipe::named("paper").unwrap(),
                 point: Point {
                     learning_rate: 1e-3,
                     weight_decay: 0.0,

@@ -290,7 +290,7 @@ impl Study<'_> {
                         self.device,
                         |_, _| {},
                     )?;
-                    let head = best(&heads, recipe)?;
+                    let head = best(&heads, &recipe.name)?;
                     let right = correct(head, &validation, self.device);
                     let cell = Cell {
                         setting: *setting,
@@ -387,7 +387,7 @@ impl Study<'_> {
                     });
                 },
             )?;
-            let chosen = best(&heads, recipe)?;
+            let chosen = best(&heads, &recipe.name)?;
             let right = Bits(correct(chosen, &test, self.device));
             let score = Final {
                 setting,

@@ -236,11 +236,11 @@ impl HeadTraining<'_> {
                 break;
             }
             let plain = pooled.clone().map(|head| head.valid());
-            let (right, validation_loss) = score(&plain, validation, self.device);
+            let (logits, validation_loss) = logits(&plain, validation, self.device);
             let score = EpochScore {
                 train_loss: sum / train.len() as f64,
                 validation_loss,
-                validation: share(&right),
+                validation: share(&right(&logits, validation.labels())),
             };
             curve.push(score);
             let better = validation_loss < lowest;
@@ -281,6 +281,15 @@ impl HeadTraining<'_> {
     ///
     /// When the maps are not of the kind it was trained on.
     pub fn correct(&self, head: &TrainedHead, maps: &Maps) -> Result<Vec<bool>, ProbeError> {
+        Ok(right(&self.logits(head, maps)?, maps.labels()))
+    }
+
+    /// Logits that a trained head gives each sample, row-major `[samples, classes]`.
+    ///
+    /// # Errors
+    ///
+    /// When the maps are not of the kind it was trained on.
+    pub fn logits(&self, head: &TrainedHead, maps: &Maps) -> Result<Vec<f32>, ProbeError> {
         let mut maps = maps.clone();
         if let Some(moments) = &head.moments {
             if moments.0.len() != maps.columns().len() {
@@ -292,7 +301,7 @@ impl HeadTraining<'_> {
         let pooled = self
             .build(&maps)?
             .try_map(|fresh: Head| load_state(fresh, &blocks, head.state.clone()))?;
-        Ok(score(&pooled, &maps, self.device).0)
+        Ok(logits(&pooled, &maps, self.device).0)
     }
 
     /// How many parameters the head has on these maps.
@@ -350,30 +359,34 @@ fn cross_entropy(logits: Tensor<2>, labels: &[u32], device: &Device) -> Tensor<1
         .reshape([rows])
 }
 
-/// Which samples are classified right, and the mean loss.
-fn score(pooled: &Pooled, maps: &Maps, device: &Device) -> (Vec<bool>, f64) {
+/// Logits of each sample, and the mean loss.
+fn logits(pooled: &Pooled, maps: &Maps, device: &Device) -> (Vec<f32>, f64) {
     let rows: Vec<usize> = (0..maps.len()).collect();
-    let mut right = Vec::with_capacity(rows.len());
+    let mut all = Vec::new();
     let mut loss = 0.0;
     for rows in rows.chunks(SCORE_ROWS) {
         let logits = pooled.forward(maps.batch(rows, device));
-        let labels = labels(maps, rows);
-        let losses = cross_entropy(logits.clone(), &labels, device);
+        let losses = cross_entropy(logits.clone(), &labels(maps, rows), device);
         loss += f64::from(losses.sum().into_scalar::<f32>());
-        let classes = logits.dims()[1];
         let logits: Vec<f32> = logits
             .into_data()
             .convert::<f32>()
             .try_into_vec()
             .expect("logits are f32");
-        right.extend(
-            logits
-                .chunks_exact(classes)
-                .zip(&labels)
-                .map(|(row, label)| crate::linear::argmax(row) == Some(*label as usize)),
-        );
+        all.extend(logits);
     }
-    (right, loss / maps.len().max(1) as f64)
+    (all, loss / maps.len().max(1) as f64)
+}
+
+/// Which rows of scores `[samples, classes]` are highest at their label; of equals the first class is
+/// the higher, and a row with a NaN is not right.
+pub fn right(logits: &[f32], labels: &[u32]) -> Vec<bool> {
+    let classes = logits.len() / labels.len().max(1);
+    logits
+        .chunks_exact(classes.max(1))
+        .zip(labels)
+        .map(|(row, label)| crate::linear::argmax(row) == Some(*label as usize))
+        .collect()
 }
 
 pub(crate) fn share(right: &[bool]) -> f64 {

@@ -10,7 +10,7 @@ use diffrep_datasets::{Dataset, balanced_subset};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_plan::{Experiment, ProbeScale};
 use diffrep_probe::{
-    Cell, Final, HeadInfo, Recipe, SavedHead, Splits, Study, Subject, Trained, choose,
+    AnyRecipe, Cell, Final, HeadInfo, Recipe, SavedHead, Splits, Study, Subject, Trained, choose,
 };
 use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
@@ -318,7 +318,7 @@ fn save_head(
         timesteps: ground.schedule.timestep_map.len(),
         preprocess: ground.preprocess,
         noise_seed: chosen.seed,
-        recipe: recipe.clone(),
+        recipe: AnyRecipe::Descent(recipe.clone()),
         point: chosen.point,
         validation_accuracy: chosen.validation,
     };

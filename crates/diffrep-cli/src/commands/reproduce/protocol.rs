@@ -11,8 +11,9 @@ use super::results::{Encoding, Results};
 pub(super) fn protocol_section(results: &Results, scale: &ProbeScale) -> Section {
     let recipe = |recipe: &diffrep_probe::Recipe| {
         format!(
-            "{}: {} epochs, batch {}, learning rate x {} every {} epochs, features {}, rates {:?}, decays {:?}",
+            "{}: {}, {} epochs, batch {}, learning rate x {} every {} epochs, features {}, rates {:?}, decays {:?}",
             recipe.name,
+            recipe.optimizer,
             recipe.epochs,
             recipe.batch,
             recipe.step_factor,

@@ -1,0 +1,313 @@
+//! Training and scoring on some columns.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
+use diffrep_heads::HeadSpec;
+use diffrep_probe::{
+    AnyRecipe, HeadTraining, Maps, Metrics, Neighbours, Point, Recipe, Trained, TrainedHead, Vote,
+    best, best_head, best_vote, fit_convex, logits, train_linear,
+};
+use serde::Serialize;
+
+use super::source::{Few, Part};
+use crate::printer::Printer;
+
+/// Which classifier is trained.
+pub(super) enum Wanted {
+    /// k-NN.
+    Neighbours,
+    /// Linear, a whole grid in one pass.
+    Linear,
+    /// By name, in the paper's proportions for the maps at hand.
+    Named(String),
+    /// As a file says.
+    Written(HeadSpec),
+}
+
+impl Wanted {
+    /// By the words of `--head`, and the recipe that goes with it where none is given.
+    pub(super) fn read(head: &str) -> Result<(Self, &str)> {
+        match head {
+            "linear" => return Ok((Self::Linear, "paper")),
+            "ridge" | "logistic" => return Ok((Self::Linear, head)),
+            "knn" => return Ok((Self::Neighbours, head)),
+            _ => {}
+        }
+        if Path::new(head).extension().is_none_or(|end| end != "toml") {
+            ensure!(
+                HeadSpec::NAMES.contains(&head),
+                "there is no head `{head}`: use knn, ridge, logistic, {}, or the path of a TOML file",
+                HeadSpec::NAMES.join(", ")
+            );
+            return Ok((Self::Named(head.into()), "paper"));
+        }
+        let text = diffrep_artifact::read_bytes(head)?;
+        let text = String::from_utf8_lossy(&text);
+        let spec = toml::from_str(&text).with_context(|| format!("{head} describes no head"))?;
+        Ok((Self::Written(spec), "paper"))
+    }
+
+    fn fuses(&self) -> bool {
+        match self {
+            Self::Linear | Self::Neighbours => false,
+            Self::Named(name) => name == "fusion",
+            Self::Written(spec) => matches!(spec, HeadSpec::Fusion { .. }),
+        }
+    }
+
+    fn spec(&self, maps: &Maps) -> Result<HeadSpec> {
+        Ok(match self {
+            Self::Linear | Self::Neighbours => HeadSpec::named("linear", &maps.taps())?,
+            Self::Named(name) => HeadSpec::named(name, &maps.taps())?,
+            Self::Written(spec) => spec.clone(),
+        })
+    }
+}
+
+/// The best of a grid, by validation.
+pub(super) struct Fit {
+    pub(super) head: Fitted,
+    pub(super) spec: Option<HeadSpec>,
+    pub(super) parameters: usize,
+    pub(super) point: Chosen,
+    pub(super) validation: f64,
+    pub(super) trained_on: usize,
+}
+
+/// The point of its grid.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Chosen {
+    Point(Point),
+    Vote(Vote),
+}
+
+pub(super) enum Fitted {
+    Linear(Trained),
+    Other(TrainedHead),
+    Neighbours(Neighbours, Vote),
+}
+
+/// What every training of the command shares.
+pub(super) struct Bench<'a> {
+    pub(super) train: Part<'a>,
+    pub(super) few: Few,
+    pub(super) validation: Part<'a>,
+    pub(super) test: Option<Part<'a>>,
+    pub(super) classes: usize,
+    pub(super) recipe: &'a AnyRecipe,
+    pub(super) head: Wanted,
+    pub(super) device: &'a Device,
+    pub(super) workers: usize,
+    pub(super) printer: Printer,
+}
+
+impl Bench<'_> {
+    /// That every class is there to be learnt, and every label is a class.
+    pub(super) fn check(&self, seeds: impl Iterator<Item = u64>) -> Result<()> {
+        for seed in seeds {
+            let part = self.train.few(self.few, seed)?;
+            let found: BTreeSet<u32> = part.labels().into_iter().collect();
+            if let Some(class) = (0..self.classes as u32).find(|class| !found.contains(class)) {
+                bail!(
+                    "class {class} has no training sample in {}: labels must be 0..={} without a gap",
+                    part.source.path.display(),
+                    self.classes - 1
+                );
+            }
+        }
+        for part in [Some(&self.validation), self.test.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let labels = part.labels();
+            if let Some(label) = labels.iter().find(|label| **label as usize >= self.classes) {
+                bail!(
+                    "label {label} in {} is out of range: there are {} classes in {}",
+                    part.source.path.display(),
+                    self.classes,
+                    self.train.source.path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns that a head reads together, for each head.
+    pub(super) fn groups(&self, wanted: &[String]) -> Vec<Vec<String>> {
+        let columns: Vec<String> = match wanted {
+            [] => self.train.source.columns(),
+            wanted => wanted.to_vec(),
+        };
+        if self.head.fuses() {
+            return vec![columns];
+        }
+        columns.into_iter().map(|column| vec![column]).collect()
+    }
+
+    fn training<'b>(
+        &'b self,
+        spec: &'b HeadSpec,
+        recipe: &'b Recipe,
+        seed: u64,
+    ) -> HeadTraining<'b> {
+        HeadTraining {
+            spec,
+            classes: self.classes,
+            recipe,
+            seed,
+            device: self.device,
+        }
+    }
+
+    /// Trains the grid on some columns and keeps the best head.
+    pub(super) fn fit(&self, group: &[String], seed: u64, title: &str) -> Result<Fit> {
+        let train = self.train.few(self.few, seed)?;
+        match (&self.head, self.recipe, group) {
+            (Wanted::Neighbours, AnyRecipe::Neighbours(recipe), [column]) => {
+                let train = train.features(column)?;
+                let bank = Neighbours::new(&train, self.classes, recipe.standardize)?;
+                let (vote, validation) =
+                    best_vote(&bank, &self.validation.features(column)?, &recipe.grid())?;
+                Ok(Fit {
+                    head: Fitted::Neighbours(bank, vote),
+                    spec: None,
+                    parameters: 0,
+                    point: Chosen::Vote(vote),
+                    validation,
+                    trained_on: train.len(),
+                })
+            }
+            (Wanted::Linear, AnyRecipe::Convex(_) | AnyRecipe::Descent(_), [column]) => {
+                let head = self.linear(&train, column, seed, title)?;
+                Ok(Fit {
+                    point: Chosen::Point(head.point),
+                    validation: head.validation,
+                    parameters: head.weight.len() + head.bias.len(),
+                    spec: None,
+                    head: Fitted::Linear(head),
+                    trained_on: train.labels().len(),
+                })
+            }
+            (Wanted::Named(_) | Wanted::Written(_), AnyRecipe::Descent(recipe), _) => {
+                self.other(&train, recipe, group, seed, title)
+            }
+            (Wanted::Neighbours, ..) => {
+                bail!(
+                    "k-NN needs a recipe with `neighbours`, not {}",
+                    self.recipe.name()
+                )
+            }
+            (_, AnyRecipe::Neighbours(_), _) => {
+                bail!("recipe {} is for --head knn", self.recipe.name())
+            }
+            _ => bail!(
+                "recipe {} finds the optimum of a linear head: use --head linear, or a recipe with \
+                 learning rates",
+                self.recipe.name()
+            ),
+        }
+    }
+
+    fn other(
+        &self,
+        train: &Part<'_>,
+        recipe: &Recipe,
+        group: &[String],
+        seed: u64,
+        title: &str,
+    ) -> Result<Fit> {
+        let maps = train.maps(group)?;
+        let spec = self.head.spec(&maps)?;
+        let training = self.training(&spec, recipe, seed);
+        let parameters = training.parameters(&maps)?;
+        let total = recipe.grid().len() * recipe.epochs;
+        let progress = Mutex::new(self.printer.progress(title, total as u64));
+        let heads = training.grid(
+            &recipe.grid(),
+            &maps,
+            &self.validation.maps(group)?,
+            self.workers,
+            &|done, _| {
+                progress
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .at(done as u64, "epochs");
+            },
+        )?;
+        let progress = progress.into_inner();
+        progress.unwrap_or_else(PoisonError::into_inner).finish();
+        let head = best_head(&heads, recipe)?.clone();
+        Ok(Fit {
+            point: Chosen::Point(head.point),
+            validation: head.validation,
+            head: Fitted::Other(head),
+            spec: Some(spec),
+            parameters,
+            trained_on: maps.len(),
+        })
+    }
+
+    fn linear(&self, train: &Part<'_>, column: &str, seed: u64, title: &str) -> Result<Trained> {
+        let (train, validation) = (train.features(column)?, self.validation.features(column)?);
+        let (classes, device) = (self.classes, self.device);
+        let progress = |total: usize| self.printer.progress(title, total as u64);
+        match self.recipe {
+            AnyRecipe::Convex(recipe) => {
+                let mut progress = progress(recipe.penalties.len());
+                let on = |done, _| progress.at(done as u64, "penalties");
+                let heads = fit_convex(&train, &validation, classes, recipe, device, on)?;
+                progress.finish();
+                Ok(best(&heads, &recipe.name)?.clone())
+            }
+            AnyRecipe::Descent(recipe) => {
+                ensure!(
+                    recipe.patience.is_none(),
+                    "recipe {} has patience, which is for other heads than the linear probe: its heads \
+                     train side by side to the end",
+                    recipe.name
+                );
+                let mut progress = progress(recipe.epochs);
+                let on = |done, _| progress.at(done as u64, "epochs");
+                let heads = train_linear(&train, &validation, classes, recipe, seed, device, on)?;
+                progress.finish();
+                Ok(best(&heads, &recipe.name)?.clone())
+            }
+            AnyRecipe::Neighbours(recipe) => bail!("recipe {} is for --head knn", recipe.name),
+        }
+    }
+
+    /// What a head does with the test samples, if there are any, and which it classifies right.
+    pub(super) fn score(&self, fit: &Fit, group: &[String], seed: u64) -> Result<Option<Scored>> {
+        let Some(test) = &self.test else {
+            return Ok(None);
+        };
+        let scores = match (&fit.head, &fit.spec, self.recipe, group) {
+            (Fitted::Linear(head), _, _, [column]) => {
+                logits(head, &test.features(column)?, self.device)
+            }
+            (Fitted::Neighbours(bank, vote), _, _, [column]) => {
+                bank.votes(&test.features(column)?, &[*vote])?.remove(0)
+            }
+            (Fitted::Other(head), Some(spec), AnyRecipe::Descent(recipe), _) => self
+                .training(spec, recipe, seed)
+                .logits(head, &test.maps(group)?)?,
+            _ => bail!("such a head reads one column"),
+        };
+        let labels = test.labels();
+        Ok(Some(Scored {
+            right: diffrep_probe::right(&scores, &labels),
+            metrics: Metrics::of(&scores, &labels, self.classes),
+        }))
+    }
+}
+
+/// A classifier on the test samples.
+pub(super) struct Scored {
+    pub(super) right: Vec<bool>,
+    pub(super) metrics: Metrics,
+}

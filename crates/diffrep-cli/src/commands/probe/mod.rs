@@ -1,0 +1,452 @@
+//! Classifiers on stored features.
+
+mod bench;
+mod source;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use diffrep_artifact::Sha256Hex;
+use diffrep_probe::{AnyRecipe, HeadInfo, Loss, Metrics, SavedHead, Trained};
+use diffrep_report::{Cell, Column, Table, to_terminal_table};
+use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_stats::{Interval, PairedDifference, Spread, paired_bootstrap_seeds, wilson};
+use diffrep_store::Store;
+use serde::Serialize;
+
+use crate::device::DeviceSpec;
+use crate::printer::Printer;
+use bench::{Bench, Chosen, Fit, Fitted, Scored, Wanted};
+use source::{Few, Part, Source};
+
+/// Resamples of the test images behind an interval.
+const RESAMPLES: usize = 10_000;
+
+/// Train classifiers on stored features and score the best one.
+///
+/// Features are folders that `diffrep extract` wrote, or safetensors files of any origin with
+/// `features` [n, d] (or maps [n, c, h, w]) and `labels` [n]. The recipe's whole grid is trained on
+/// each column. Column and grid point are chosen on the validation samples, or on a fifth of TRAIN held
+/// out; only the chosen one reads TEST, once a seed. Heads other than linear read a column as maps of
+/// the side that it was pooled to; the fusion head reads all columns at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    diffrep probe f/train f/test --validation f/validation --recipe paper --seeds 3\n  \
+    diffrep probe train.safetensors test.safetensors --head logistic --json\n  \
+    diffrep probe f/train f/test --head knn --per-class 10 --seeds 5\n  \
+    diffrep probe f/train --validation f/validation --column t90_b24_p2 --save head.safetensors\n  \
+    diffrep probe f/train f/test --column t90_b24_p16 --head attention --recipe mini-heads\n  \
+    diffrep probe --print-recipe paper > my.toml")]
+pub(crate) struct ProbeArgs {
+    /// Features to train on: a folder, or a safetensors file.
+    #[arg(required_unless_present = "print_recipe")]
+    train: Option<PathBuf>,
+    /// Features to score the chosen head on.
+    test: Option<PathBuf>,
+    /// Features to choose on; a fifth of each class of TRAIN is held out without it.
+    #[arg(long)]
+    validation: Option<PathBuf>,
+    /// Columns, such as t10_b07_p4, separated by commas; all of them without it.
+    #[arg(long, value_delimiter = ',')]
+    column: Vec<String>,
+    /// linear, ridge, logistic, knn, mlp, cnn, attention, fusion (in the paper's proportions), or a
+    /// TOML file such as `head = "cnn"`, `channels = [512, 256]`.
+    #[arg(long, default_value = "linear")]
+    head: String,
+    /// Recipe by name or a TOML file; paper without it, and ridge, logistic and knn for those.
+    #[arg(long)]
+    recipe: Option<String>,
+    /// Print a recipe as TOML, to copy and edit, and do nothing else.
+    #[arg(long, value_name = "NAME", exclusive = true)]
+    print_recipe: Option<String>,
+    /// Train on so many samples of each class, another draw for each seed.
+    #[arg(long, value_name = "N", conflicts_with = "share")]
+    per_class: Option<usize>,
+    /// Train on such a share of each class, such as 0.01, another draw for each seed.
+    #[arg(long)]
+    share: Option<f64>,
+    /// File for the head with the highest validation accuracy, for `diffrep classify`.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Names initial weights, batch order and the draw of few samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How many seeds are trained on the chosen column, from --seed on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Where to compute: flex, cuda:N, tch.
+    #[arg(long, default_value = "flex")]
+    device: DeviceSpec,
+}
+
+pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
+    if let Some(name) = &args.print_recipe {
+        let text = AnyRecipe::text(name).with_context(|| {
+            let known = AnyRecipe::names().collect::<Vec<_>>().join(", ");
+            format!("there is no recipe `{name}`: use one of {known}")
+        })?;
+        printer.result(text.trim_end());
+        return Ok(());
+    }
+    let device = args.device.open()?;
+    let (head, usual) = Wanted::read(&args.head)?;
+    let recipe = AnyRecipe::named(args.recipe.as_deref().unwrap_or(usual))?;
+    let loss = match args.head.as_str() {
+        "ridge" => Some(Loss::Squared),
+        "logistic" => Some(Loss::CrossEntropy),
+        _ => None,
+    };
+    if let Some(loss) = loss {
+        ensure!(
+            matches!(&recipe, AnyRecipe::Convex(recipe) if recipe.loss == loss),
+            "recipe {} is not one for --head {}: leave --recipe out, or use --head linear",
+            recipe.name(),
+            args.head
+        );
+    }
+    let path = args
+        .train
+        .as_deref()
+        .context("features to train on are missing")?;
+    let train = Source::open(path)?;
+    let validation = args.validation.as_deref().map(Source::open).transpose()?;
+    let test = args.test.as_deref().map(Source::open).transpose()?;
+    let sources: Vec<&Source> = [Some(&train), validation.as_ref(), test.as_ref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    for (i, later) in sources.iter().enumerate() {
+        sources[..i]
+            .iter()
+            .try_for_each(|first| first.same_kind(later))?;
+    }
+    let classes = train.labels().iter().max().map_or(0, |label| label + 1) as usize;
+    ensure!(
+        train
+            .labels()
+            .iter()
+            .any(|label| *label != train.labels()[0]),
+        "all samples of {} are of one class: nothing can be told apart",
+        train.path.display()
+    );
+    let (train_part, validation_part) = match &validation {
+        Some(validation) => (Part::all(&train), Part::all(validation)),
+        None => Part::hold_out(&train)?,
+    };
+    let few = match (args.per_class, args.share) {
+        (Some(count), _) => {
+            ensure!(count > 0, "--per-class must be at least 1");
+            Few::PerClass(count)
+        }
+        (None, Some(share)) => {
+            ensure!(
+                share > 0.0 && share < 1.0,
+                "--share must lie between 0 and 1"
+            );
+            Few::Share(share)
+        }
+        (None, None) => Few::All,
+    };
+    let bench = Bench {
+        train: train_part,
+        few,
+        validation: validation_part,
+        test: test.as_ref().map(Part::all),
+        classes,
+        recipe: &recipe,
+        head,
+        device: &device,
+        workers: args.device.workers(),
+        printer,
+    };
+    let seeds = args.seed..args.seed.saturating_add(args.seeds);
+    bench.check(seeds.clone())?;
+    let mut fits = Vec::new();
+    let groups = bench.groups(&args.column);
+    for (index, group) in groups.iter().enumerate() {
+        let title = format!("{} ({} of {})", group.join(" "), index + 1, groups.len());
+        fits.push(bench.fit(group, args.seed, &title)?);
+    }
+    let best = (0..fits.len())
+        .rev()
+        .max_by(|&a, &b| fits[a].validation.total_cmp(&fits[b].validation))
+        .context("there is no column to choose from")?;
+    let group = &groups[best];
+    if let Some(path) = &args.save {
+        let (Fitted::Linear(head), [column]) = (&fits[best].head, group.as_slice()) else {
+            bail!(
+                "--save is for linear heads; {} heads cannot be saved yet",
+                args.head
+            );
+        };
+        let store = train.store().with_context(|| {
+            format!(
+                "a head on the file {} cannot be saved: it tells no encoder",
+                train.path.display()
+            )
+        })?;
+        let info = head_info(store, column, head, &recipe, classes)
+            .with_context(|| format!("a head on {} cannot be saved", train.path.display()))?;
+        SavedHead::new(head, info).write(path)?;
+        printer.say(&format!("{}: head on {column}", path.display()));
+    }
+    let mut runs = Vec::new();
+    let mut right = Vec::new();
+    for seed in seeds {
+        let again;
+        let fit = if seed == args.seed {
+            &fits[best]
+        } else {
+            again = bench.fit(group, seed, &format!("{}, seed {seed}", group.join(" ")))?;
+            &again
+        };
+        let test = match bench.score(fit, group, seed)? {
+            None => None,
+            Some(scored) => {
+                let Scored {
+                    right: hits,
+                    metrics,
+                } = scored;
+                let count = hits.iter().filter(|hit| **hit).count() as u64;
+                let interval = wilson(count, hits.len() as u64, 0.95)?;
+                right.push(hits);
+                Some(TestScore { interval, metrics })
+            }
+        };
+        runs.push(Run {
+            seed,
+            point: fit.point,
+            trained_on: fit.trained_on,
+            validation: fit.validation,
+            test,
+        });
+    }
+    let outcome = Outcome {
+        args,
+        recipe: &recipe,
+        groups: &groups,
+        fits: &fits,
+        best,
+        test: Whole::of(&runs, &right)?,
+        runs,
+    };
+    if printer.json() {
+        printer.result(&outcome.json()?);
+    } else {
+        printer.result(&outcome.table());
+    }
+    Ok(())
+}
+
+/// A training on the chosen column.
+#[derive(Debug, Serialize)]
+struct Run {
+    seed: u64,
+    point: Chosen,
+    trained_on: usize,
+    validation: f64,
+    test: Option<TestScore>,
+}
+
+/// A head on the test samples.
+#[derive(Debug, Serialize)]
+struct TestScore {
+    /// Top-1 with its 95 % Wilson interval.
+    #[serde(flatten)]
+    interval: Interval,
+    #[serde(flatten)]
+    metrics: Metrics,
+}
+
+/// All seeds together.
+#[derive(Debug, Serialize)]
+struct Whole {
+    /// Top-1 over the seeds.
+    #[serde(flatten)]
+    spread: Spread,
+    /// 95 % bootstrap interval over the test samples, each sample's hits averaged over the seeds.
+    low: f64,
+    high: f64,
+}
+
+impl Whole {
+    fn of(runs: &[Run], right: &[Vec<bool>]) -> Result<Option<Self>> {
+        let scores = runs.iter().filter_map(|run| run.test.as_ref());
+        let accuracies: Vec<f64> = scores.map(|test| test.interval.estimate).collect();
+        let Some(first) = right.first() else {
+            return Ok(None);
+        };
+        // Against a classifier that is never right the difference is the accuracy.
+        let never = [vec![false; first.len()]];
+        let PairedDifference { low, high, .. } =
+            paired_bootstrap_seeds(right, &never, RESAMPLES, 0.95, 0)?;
+        Ok(Some(Self {
+            spread: Spread::of(&accuracies)?,
+            low,
+            high,
+        }))
+    }
+}
+
+/// What is told at the end.
+struct Outcome<'a> {
+    args: &'a ProbeArgs,
+    recipe: &'a AnyRecipe,
+    groups: &'a [Vec<String>],
+    fits: &'a [Fit],
+    best: usize,
+    runs: Vec<Run>,
+    test: Option<Whole>,
+}
+
+impl Outcome<'_> {
+    fn json(&self) -> Result<String> {
+        let tried = self.groups.iter().zip(self.fits).map(|(group, fit)| {
+            serde_json::json!({
+                "columns": group,
+                "point": fit.point,
+                "validation": fit.validation,
+            })
+        });
+        let chosen = &self.fits[self.best];
+        let head = match (&chosen.spec, &chosen.head) {
+            (Some(spec), _) => serde_json::to_value(spec)?,
+            (None, Fitted::Neighbours(..)) => serde_json::json!({ "head": "knn" }),
+            (None, _) => serde_json::json!({ "head": "linear" }),
+        };
+        Ok(serde_json::to_string_pretty(&serde_json::json!({
+            "head": head,
+            "parameters": chosen.parameters,
+            "recipe": self.recipe,
+            "held_out": self.args.validation.is_none(),
+            "tried": tried.collect::<Vec<_>>(),
+            "chosen": self.groups[self.best],
+            "runs": self.runs,
+            "test": self.test,
+        }))?)
+    }
+
+    fn table(&self) -> String {
+        let rows = self.groups.iter().zip(self.fits).enumerate();
+        let rows = rows.map(|(index, (group, fit))| {
+            let mut row = vec![Cell::text(group.join(" "))];
+            row.push(Cell::text(match fit.point {
+                Chosen::Point(point) if point.learning_rate == 0.0 => {
+                    format!("penalty {}", point.weight_decay)
+                }
+                Chosen::Point(point) => {
+                    format!(
+                        "rate {:.0e}, decay {}",
+                        point.learning_rate, point.weight_decay
+                    )
+                }
+                Chosen::Vote(vote) => {
+                    format!("k {}, temperature {}", vote.neighbours, vote.temperature)
+                }
+            }));
+            row.push(Cell::number(fit.validation * 100.0, 2));
+            row.extend(match &self.test {
+                Some(whole) if index == self.best => self.test_cells(whole),
+                _ => vec![Cell::missing(), Cell::missing()],
+            });
+            row
+        });
+        let chosen = match &self.args.validation {
+            Some(_) => "validation",
+            None => "a fifth of the training samples",
+        };
+        let seeds = match self.args.seeds {
+            1 => "its 95 % Wilson interval".to_string(),
+            n => format!("mean and range of {n} seeds, 95 % bootstrap interval over test samples"),
+        };
+        to_terminal_table(&Table {
+            caption: format!(
+                "{} head, recipe {}, {} training samples; test of the best column on {chosen}, with \
+                 {seeds}",
+                self.args.head,
+                self.recipe.name(),
+                self.fits[self.best].trained_on,
+            ),
+            columns: vec![
+                Column::text("column"),
+                Column::text("chosen"),
+                Column::number("validation").with_unit("%"),
+                Column::number("test top-1").with_unit("%"),
+                Column::number("top-5").with_unit("%"),
+            ],
+            rows: rows.collect(),
+            highlight: vec![self.best],
+        })
+    }
+
+    fn test_cells(&self, whole: &Whole) -> Vec<Cell> {
+        let percent = |share: f64| share * 100.0;
+        let tests: Vec<&TestScore> = self
+            .runs
+            .iter()
+            .filter_map(|run| run.test.as_ref())
+            .collect();
+        let five: f64 = tests.iter().map(|test| test.metrics.top5).sum();
+        let five = five / tests.len().max(1) as f64;
+        let first = match tests.as_slice() {
+            [one] => format!(
+                "{:.2} [{:.2}, {:.2}]",
+                percent(one.interval.estimate),
+                percent(one.interval.low),
+                percent(one.interval.high)
+            ),
+            _ => format!(
+                "{:.2} ({:.2} to {:.2}) [{:.2}, {:.2}]",
+                percent(whole.spread.mean),
+                percent(whole.spread.min),
+                percent(whole.spread.max),
+                percent(whole.low),
+                percent(whole.high)
+            ),
+        };
+        vec![Cell::text(first), Cell::number(percent(five), 2)]
+    }
+}
+
+/// What a head on a column of a store must know to classify images, from what the store says.
+fn head_info(
+    store: &Store,
+    column: &str,
+    head: &Trained,
+    recipe: &AnyRecipe,
+    classes: usize,
+) -> Result<HeadInfo> {
+    let spec = store.spec();
+    let info = &spec.info;
+    let timesteps = info["timestep_map"]
+        .as_u64()
+        .context("its manifest tells no timesteps")? as usize;
+    let schedule = [ScheduleKind::Linear, ScheduleKind::Cosine]
+        .into_iter()
+        .find(|&kind| {
+            let hash = Sha256Hex::hash_json(&Schedule::new(kind, timesteps).betas);
+            hash.is_ok_and(|hash| info["schedule"] == hash.as_str())
+        })
+        .context("its schedule is neither linear nor cosine")?;
+    let setting = spec
+        .columns
+        .iter()
+        .find(|spec| spec.name == column)
+        .with_context(|| format!("it has no column {column}"))?;
+    let mut names: Vec<String> = serde_json::from_value(info["classes"].clone())
+        .context("its manifest tells no class names: extract it anew")?;
+    names.truncate(classes);
+    Ok(HeadInfo {
+        classes: names,
+        encoder_sha256: serde_json::from_value(info["encoder"].clone())?,
+        setting: serde_json::from_value(setting.meta.clone())?,
+        schedule,
+        timesteps,
+        preprocess: serde_json::from_value(info["preprocess"].clone())?,
+        noise_seed: serde_json::from_value(info["noising"]["seed"].clone())?,
+        recipe: recipe.clone(),
+        point: head.point,
+        validation_accuracy: head.validation,
+    })
+}
