@@ -131,6 +131,25 @@ fn from_pictures_to_classes() {
     assert_eq!(validation_of(&runs[0]), best.fold(0.0, f64::max));
     assert_eq!(found["test"]["n"], 2);
 
+    // Probes without a learning rate.
+    for head in ["ridge", "logistic", "knn"] {
+        let one = [
+            "probe",
+            &train,
+            &test,
+            "--validation",
+            &validation,
+            "--head",
+            head,
+        ];
+        let found = works(&[&one[..], &["--json", "--quiet"]].concat());
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let accuracy = found["test"]["mean"].as_f64().unwrap();
+        assert!(accuracy > 0.9, "{head}: {accuracy}");
+        let confusion = found["runs"][0]["test"]["confusion"].as_array();
+        assert_eq!(confusion.unwrap().len(), 2);
+    }
+
     // Heads that read maps, by name and from a file, and what they refuse.
     let recipe = at("recipe.toml");
     let stores = ["probe", &train, &test, "--validation", &validation];

@@ -442,6 +442,7 @@ mod tests {
         ConvexRecipe {
             standardize,
             penalties: penalties.to_vec(),
+            tolerance: 1e-5,
             ..recipe
         }
     }

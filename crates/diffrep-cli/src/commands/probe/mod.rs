@@ -26,10 +26,10 @@ const RESAMPLES: usize = 10_000;
 /// Train classifiers on stored features and score the best one.
 ///
 /// Features are folders that `diffrep extract` wrote, or safetensors files of any origin with
-/// `features` [n, d] (or maps [n, c, h, w]) and `labels` [n]. The recipe's whole grid is trained on
-/// each column. Column and grid point are chosen on the validation samples, or on a fifth of TRAIN held
-/// out; only the chosen one reads TEST, once a seed. Heads other than linear read a column as maps of
-/// the side that it was pooled to; the fusion head reads all columns at once.
+/// `features` of shape (n, d), or maps of shape (n, c, h, w), and `labels` of shape (n). The recipe's
+/// whole grid is trained on each column. Column and grid point are chosen on the validation samples,
+/// or on a fifth of TRAIN held out; only the chosen one reads TEST, once a seed. Heads other than
+/// linear read a column as maps of the side that it was pooled to; the fusion head reads all columns.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep probe f/train f/test --validation f/validation --recipe paper --seeds 3\n  \
@@ -58,7 +58,7 @@ pub(crate) struct ProbeArgs {
     #[arg(long)]
     recipe: Option<String>,
     /// Print a recipe as TOML, to copy and edit, and do nothing else.
-    #[arg(long, value_name = "NAME", exclusive = true)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["train", "test", "recipe", "save"])]
     print_recipe: Option<String>,
     /// Train on so many samples of each class, another draw for each seed.
     #[arg(long, value_name = "N", conflicts_with = "share")]

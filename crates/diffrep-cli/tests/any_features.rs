@@ -1,0 +1,162 @@
+//! `diffrep probe` on safetensors files that this project did not write.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize};
+use serde_json::Value;
+
+fn probe(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .arg("probe")
+        .args(args)
+        .args(["--json", "--quiet"])
+        .output()
+        .unwrap()
+}
+
+fn works(args: &[&str]) -> Value {
+    let done = probe(args);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{args:?}: {stderr}");
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+fn fails(args: &[&str], hint: &str) {
+    let done = probe(args);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success(), "{args:?}");
+    assert!(
+        stderr.contains(hint) && !stderr.contains("panicked"),
+        "{args:?}: {stderr}"
+    );
+}
+
+/// `count` samples of `labels` in turn, each far from those of other classes and from zero.
+fn write(path: &Path, shape: &[usize], labels: &[i64], count: usize, shift: f32) -> String {
+    let labels: Vec<i64> = (0..count).map(|i| labels[i % labels.len()]).collect();
+    let dim: usize = shape.iter().product();
+    let values = labels.iter().enumerate().flat_map(|(sample, label)| {
+        (0..dim).map(move |feature| {
+            let wave = ((sample * dim + feature) as f32 * 0.7 + shift).sin();
+            let here = feature % 4 == *label as usize % 4;
+            f32::from(u8::from(here)) * 4.0 + wave
+        })
+    });
+    let features: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    let shape = [&[count], shape].concat();
+    let bytes: Vec<u8> = labels
+        .iter()
+        .flat_map(|label| label.to_le_bytes())
+        .collect();
+    let views = [
+        (
+            "features",
+            TensorView::new(Dtype::F32, shape, &features).unwrap(),
+        ),
+        (
+            "labels",
+            TensorView::new(Dtype::I64, vec![count], &bytes).unwrap(),
+        ),
+    ];
+    std::fs::write(path, serialize(views, None).unwrap()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn files_of_any_origin_are_probed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let train = write(&at("train.safetensors"), &[8], &[0, 1, 2], 90, 0.0);
+    let test = write(&at("test.safetensors"), &[8], &[0, 1, 2], 60, 1.0);
+    // The paper's recipe takes 28 steps on so few samples: `mini` takes enough.
+    for (head, recipe) in [
+        ("linear", "mini"),
+        ("ridge", "ridge"),
+        ("logistic", "logistic"),
+        ("knn", "knn"),
+    ] {
+        let named = ["--head", head, "--recipe", recipe, "--seeds", "2"];
+        let found = works(&[&[&*train, &*test], &named[..]].concat());
+        assert_eq!(found["held_out"], true);
+        // A fifth of each class was held out to choose on.
+        assert_eq!(found["runs"][1]["trained_on"], 72, "{head}");
+        assert!(
+            found["test"]["mean"].as_f64().unwrap() > 0.95,
+            "{head}: {}",
+            found["test"]
+        );
+        assert_eq!(found["runs"][0]["test"]["top5"], 1.0);
+        assert_eq!(found["chosen"][0], "features");
+    }
+    let few = works(&[
+        &train,
+        &test,
+        "--head",
+        "ridge",
+        "--per-class",
+        "3",
+        "--seeds",
+        "3",
+    ]);
+    assert_eq!(few["runs"][2]["trained_on"], 9);
+    let share = works(&[&train, &test, "--head", "ridge", "--share", "0.25"]);
+    assert_eq!(share["runs"][0]["trained_on"], 18);
+
+    let maps = write(&at("maps.safetensors"), &[4, 4, 4], &[0, 1], 40, 0.0);
+    let other = write(&at("other.safetensors"), &[4, 4, 4], &[0, 1], 20, 1.0);
+    let recipe = at("short.toml").display().to_string();
+    let text = "name = \"short\"\nepochs = 3\nbatch = 8\nstep_every = 3\nstep_factor = 0.1\n\
+                standardize = true\nlearning_rates = [1e-2]\nweight_decays = [0.0]\n";
+    std::fs::write(&recipe, text).unwrap();
+    let found = works(&[&maps, &other, "--head", "mlp", "--recipe", &recipe]);
+    assert!(
+        found["test"]["mean"].as_f64().unwrap() > 0.9,
+        "{}",
+        found["test"]
+    );
+}
+
+#[test]
+fn what_cannot_be_probed_is_told_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let train = write(&at("train.safetensors"), &[8], &[0, 1, 2], 90, 0.0);
+    let test = write(&at("test.safetensors"), &[8], &[0, 1, 2], 60, 1.0);
+    let wide = write(&at("wide.safetensors"), &[9], &[0, 1, 2], 60, 1.0);
+    let gap = write(&at("gap.safetensors"), &[8], &[0, 1, 5], 60, 1.0);
+    let single = write(&at("single.safetensors"), &[8], &[0], 1, 1.0);
+    let empty = write(&at("empty.safetensors"), &[8], &[0], 0, 1.0);
+    fails(&[&train, &train], "the same features");
+    fails(&[&train, &wide], "has shape [8]");
+    fails(&[&train, &gap], "label 5 in");
+    fails(&[&gap, &test], "class 2 has no training sample");
+    fails(&[&single, &test], "one class");
+    fails(&[&empty, &test], "has no samples");
+    fails(
+        &[&train, &test, "--column", "t10_b07_p4"],
+        "whose one column is `features`",
+    );
+    fails(
+        &[&train, &test, "--recipe", "ridge", "--head", "mlp"],
+        "finds the optimum of a linear",
+    );
+    fails(&[&train, &test, "--recipe", "knn"], "is for --head knn");
+    fails(
+        &[&train, &test, "--recipe", "paper", "--head", "knn"],
+        "needs a recipe with `neighbours`",
+    );
+    fails(
+        &[&train, &test, "--recipe", "paper", "--head", "ridge"],
+        "is not one for --head ridge",
+    );
+    fails(&[&train, &test, "--per-class", "500"], "cannot be cut");
+    fails(&[&train, &test, "--share", "1.5"], "between 0 and 1");
+    fails(&[&train, &test, "--head", "lstm"], "no head `lstm`");
+    fails(
+        &[&train, &test, "--save", "x.safetensors"],
+        "tells no encoder",
+    );
+    fails(&["--print-recipe", "papr"], "no recipe `papr`");
+}
