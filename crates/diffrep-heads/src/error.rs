@@ -79,6 +79,18 @@ pub enum HeadError {
         /// Timesteps given.
         steps: usize,
     },
+    /// A block that cannot be fed back.
+    #[error(
+        "block {block} cannot be fed back: of {blocks} blocks those after block {middle} can, once each"
+    )]
+    FedBack {
+        /// The block.
+        block: usize,
+        /// Blocks of the network.
+        blocks: usize,
+        /// Its middle block.
+        middle: usize,
+    },
     /// Weights by name that are not those of the head.
     #[error("the weights are not those of this head: {0}")]
     State(String),

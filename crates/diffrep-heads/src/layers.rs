@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData, module::conv2d, ops::ConvOptions}
 use diffrep_rng::Generator;
 
 /// PyTorch's default: uniform within 1 / sqrt(`fan_in`).
-fn uniform<const D: usize>(
+pub(crate) fn uniform<const D: usize>(
     shape: [usize; D],
     fan_in: usize,
     draw: &mut Generator,

@@ -3,6 +3,7 @@
 mod attention;
 mod cnn;
 mod error;
+mod feedback;
 mod fusion;
 mod layers;
 mod linear;
@@ -15,6 +16,7 @@ pub use attention::{
 };
 pub use cnn::CnnHead;
 pub use error::HeadError;
+pub use feedback::{BatchNorm, BatchStatistics, Feedback, FeedbackLayer, FeedbackSpec};
 pub use fusion::{FusionHead, PreLayer};
 pub use layers::{Conv2d, Dense, LayerNorm};
 pub use linear::LinearHead;

@@ -7,13 +7,13 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use diffrep_taps::BlockIndex;
 
-use crate::{Head, HeadError};
+use crate::HeadError;
 
 /// The authors' name of the parameter at a path such as `Fusion.pre_layers.0.norm.weight`. Their
 /// layer 0 is the one that puts the class token in front.
 fn name(path: &[String], blocks: &[BlockIndex]) -> String {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let (kind, path) = path.split_first().expect("a head is of some kind");
+    let (kind, path) = path.split_first().expect("a parameter has a name");
     match (*kind, path) {
         ("Fusion", ["pre_layers", index, part, rest]) => {
             let block = index.parse().ok().and_then(|i: usize| blocks.get(i));
@@ -29,6 +29,9 @@ fn name(path: &[String], blocks: &[BlockIndex]) -> String {
         ("Fusion", ["attention", rest @ ..]) => {
             format!("intra_inter_block_attention.{}", rest.join("."))
         }
+        // Feedback layers: convolution, batch normalisation.
+        ("layers", [index, "norm", rest]) => format!("feedback_layers.{index}.1.{rest}"),
+        ("layers", [index, rest]) => format!("feedback_layers.{index}.0.{rest}"),
         (_, path) => path.join("."),
     }
 }
@@ -51,10 +54,11 @@ impl<F: FnMut(String, TensorData)> ModuleVisitor for Names<'_, F> {
     }
 }
 
-/// Every parameter of a head with its values, by name; `blocks` are those the head reads.
-pub fn parameters(head: &Head, blocks: &[BlockIndex]) -> BTreeMap<String, TensorData> {
+/// Every parameter of a head, or of feedback layers, with its values, by name; `blocks` are those the
+/// head reads.
+pub fn parameters<M: Module>(module: &M, blocks: &[BlockIndex]) -> BTreeMap<String, TensorData> {
     let mut found = BTreeMap::new();
-    head.visit(&mut Names {
+    module.visit(&mut Names {
         path: Vec::new(),
         blocks,
         each: |name, data| {
@@ -84,7 +88,10 @@ impl ModuleMapper for Replace<'_> {
         match self.state.remove(&name) {
             Some(data) if data.shape().to_vec() == expected => {
                 let device = param.device();
-                param.map(|_| Tensor::from_data(data, &device))
+                param.map(|old| {
+                    let tracked = old.is_require_grad();
+                    Tensor::from_data(data, &device).set_require_grad(tracked)
+                })
             }
             Some(data) => {
                 let found = data.shape().to_vec();
@@ -100,30 +107,30 @@ impl ModuleMapper for Replace<'_> {
     }
 }
 
-/// The head with all its parameters replaced by those of `state`, by name.
+/// The head, or feedback layers, with all parameters replaced by those of `state`, by name.
 ///
 /// # Errors
 ///
 /// When one is missing, has another shape, or is left over.
-pub fn load_state(
-    head: Head,
+pub fn load_state<M: Module>(
+    module: M,
     blocks: &[BlockIndex],
     state: BTreeMap<String, TensorData>,
-) -> Result<Head, HeadError> {
+) -> Result<M, HeadError> {
     let mut replace = Replace {
         path: Vec::new(),
         blocks,
         state,
         wrong: Vec::new(),
     };
-    let head = head.map(&mut replace);
+    let module = module.map(&mut replace);
     let left = replace
         .state
         .keys()
         .map(|name| format!("`{name}` is unused"));
     let wrong: Vec<String> = replace.wrong.iter().cloned().chain(left).collect();
     if wrong.is_empty() {
-        Ok(head)
+        Ok(module)
     } else {
         Err(HeadError::State(wrong.join(", ")))
     }

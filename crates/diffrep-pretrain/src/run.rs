@@ -8,9 +8,10 @@ use diffrep_datasets::{Dataset, DatasetError, load_batch};
 use diffrep_rng::{Key, Stream};
 use diffrep_schedule::{Schedule, noise_batch};
 use diffrep_taps::Condition;
-use diffrep_train::{AdamW, Checkpoint, Ema, TrainError, parameters, with_parameters};
+use diffrep_train::{
+    AdamW, Checkpoint, Ema, SideBySide, TrainError, parameters, with_parameters,
+};
 use diffrep_unet::{ConfigError, UNet, initial_network};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PretrainConfig;
@@ -141,8 +142,8 @@ pub struct Pretraining {
     device: Device,
     train: Vec<usize>,
     held_out: Vec<usize>,
-    /// The threads, divided among the micro-batches, so that none waits for another.
-    pools: Vec<ThreadPool>,
+    /// Threads for the micro-batches.
+    crew: SideBySide,
 }
 
 impl Pretraining {
@@ -179,11 +180,7 @@ impl Pretraining {
         let mut held_out = train.split_off(images - config.held_out);
         held_out.sort_unstable();
         train.sort_unstable();
-        let parts = config.micro_batches.max(1);
-        let threads = (rayon::current_num_threads() / parts).max(1);
-        let pools = (0..parts)
-            .map(|_| ThreadPoolBuilder::new().num_threads(threads).build())
-            .collect::<Result<_, _>>()?;
+        let crew = SideBySide::new(config.micro_batches)?;
         let mut run = Self {
             optimizer: AdamW::new(config.optimizer),
             ema: Ema::new(&network, config.ema_decay),
@@ -198,7 +195,7 @@ impl Pretraining {
             device: plain,
             train,
             held_out,
-            pools,
+            crew,
         };
         if checkpoint.exists() {
             run.restore(checkpoint)?;
@@ -235,13 +232,8 @@ impl Pretraining {
         let weights = checkpoint.get("model");
         self.network = with_parameters(self.network.clone(), |path| weights.get(path).cloned());
         self.ema.values = checkpoint.get("ema");
-        let mut squares = checkpoint.get("square");
-        self.optimizer.step = record.position.step;
-        self.optimizer.moments = checkpoint
-            .get("mean")
-            .into_iter()
-            .filter_map(|(name, mean)| Some((name.clone(), [mean, squares.remove(&name)?])))
-            .collect();
+        self.optimizer
+            .restore(&checkpoint, record.position.step);
         self.record = record;
         Ok(())
     }
@@ -253,14 +245,7 @@ impl Pretraining {
         };
         checkpoint.put("model", &parameters(&self.network));
         checkpoint.put("ema", &self.ema.values);
-        let moment = |i: usize| {
-            let moments = self.optimizer.moments.iter();
-            moments
-                .map(|(name, both)| (name.clone(), both[i].clone()))
-                .collect()
-        };
-        checkpoint.put("mean", &moment(0));
-        checkpoint.put("square", &moment(1));
+        self.optimizer.save(&mut checkpoint);
         Ok(checkpoint.write(path)?)
     }
 
@@ -359,42 +344,22 @@ impl Pretraining {
         epoch: u32,
         rate: f64,
     ) -> Result<f64, PretrainError> {
-        let part = indices
-            .len()
-            .div_ceil(self.record.config.micro_batches.max(1));
-        let parts: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = indices
-                .chunks(part)
-                .zip(&self.pools)
-                .map(|(part, pool)| {
-                    // Leaves of its own: the parts share no autodiff graph.
-                    let network = self.network.valid().train();
-                    let config = &self.record.config;
-                    let device = self.device.clone().autodiff();
-                    let share = part.len() as f64 / indices.len() as f64;
-                    let work = move || {
-                        let total =
-                            part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
-                        let total = total * share;
-                        let value = f64::from(total.clone().into_scalar::<f32>());
-                        let gradients = GradientsParams::from_grads(total.backward(), &network);
-                        Ok::<_, DatasetError>((value, gradients))
-                    };
-                    scope.spawn(move || pool.install(work))
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect::<Result<_, _>>()
-        })?;
+        let parts = self.crew.map(indices, |part| {
+            // Leaves of its own: the parts share no autodiff graph.
+            let network = self.network.valid().train();
+            let config = &self.record.config;
+            let device = self.device.clone().autodiff();
+            let share = part.len() as f64 / indices.len() as f64;
+            let total = part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
+            let total = total * share;
+            let value = f64::from(total.clone().into_scalar::<f32>());
+            let gradients = GradientsParams::from_grads(total.backward(), &network);
+            Ok::<_, DatasetError>((value, gradients))
+        });
         let mut value = 0.0;
         let mut sum = GradientsAccumulator::new();
-        for (part, gradients) in parts {
+        for part in parts {
+            let (part, gradients) = part?;
             value += part;
             sum.accumulate(&self.network, gradients);
         }

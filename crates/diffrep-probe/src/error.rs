@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
 use diffrep_artifact::ArtifactError;
-use diffrep_extract::ExtractError;
+use diffrep_datasets::DatasetError;
+use diffrep_extract::{ExtractError, SettingError};
 use diffrep_heads::HeadError;
 use diffrep_store::StoreError;
+use diffrep_train::TrainError;
 
 /// Why a probe cannot be trained, saved or read.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,28 @@ pub enum ProbeError {
     Diverged {
         /// The recipe.
         recipe: String,
+    },
+    /// A training that left the finite numbers.
+    #[error(
+        "the training diverged in epoch {epoch} at step {step}, on the samples {}: lower the learning rate; {good}", shown(samples)
+    )]
+    DivergedAt {
+        /// The epoch, counted from 1.
+        epoch: usize,
+        /// The step, counted from 1.
+        step: u64,
+        /// Ids of its samples.
+        samples: Vec<u64>,
+        /// What is still usable.
+        good: String,
+    },
+    /// A checkpoint of another training.
+    #[error("{} belongs to a training with another {differs}: choose another folder, or delete it to start anew", path.display())]
+    OtherTraining {
+        /// The file.
+        path: PathBuf,
+        /// What is not the same.
+        differs: String,
     },
     /// A fit that did not reach its optimum.
     #[error("{what} with penalty {penalty} found no optimum: {reason}")]
@@ -108,7 +132,25 @@ pub enum ProbeError {
     /// Features cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A block, timestep or pool is out of range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A file cannot be read or written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+}
+
+/// The first few ids.
+fn shown(ids: &[u64]) -> String {
+    let first: Vec<String> = ids.iter().take(8).map(|id| format!("{id:016x}")).collect();
+    match ids.len().saturating_sub(first.len()) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }

@@ -2,8 +2,10 @@
 
 mod compare;
 mod convex;
+mod descent;
 mod error;
 mod features;
+mod images;
 mod linear;
 mod maps;
 mod metrics;
@@ -12,11 +14,14 @@ mod recipe;
 mod saved;
 mod study;
 mod train_head;
+mod tune;
 
 pub use compare::{Candidate, Contender, HeadScore};
 pub use convex::{ConvexRecipe, Loss, fit_convex};
+pub use descent::EpochScore;
 pub use error::ProbeError;
 pub use features::Features;
+pub use images::{Augment, Images, Reading};
 pub use linear::{Trained, best, correct, logits, train_linear};
 pub use maps::{Each, MapColumn, Maps, Moments};
 pub use metrics::Metrics;
@@ -24,4 +29,5 @@ pub use neighbours::{NeighbourRecipe, Neighbours, Vote, best_vote};
 pub use recipe::{AnyRecipe, Optimizer, Point, Recipe};
 pub use saved::{HeadInfo, SavedHead};
 pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose};
-pub use train_head::{EpochScore, HeadTraining, TrainedHead, best_head, right};
+pub use train_head::{HeadTraining, TrainedHead, best_head, right};
+pub use tune::{Classifier, Network, Trainable, Tune, TuneProgress, Tuned, Tuning};

@@ -1,9 +1,10 @@
 use std::fmt;
 use std::path::Path;
 
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use diffrep_train::{AdamW, AdamWConfig, Checkpoint, Sgd, SgdConfig, StepReport};
 use serde::{Deserialize, Serialize};
-
-use diffrep_train::{AdamW, AdamWConfig, Sgd, SgdConfig};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
 
@@ -51,9 +52,38 @@ pub enum Optimizer {
 }
 
 /// An optimizer with the state of one training.
+#[derive(Debug)]
 pub(crate) enum Stepper {
     Adam(AdamW),
     Sgd(Sgd),
+}
+
+impl Stepper {
+    pub(crate) fn update<M: Module>(
+        &mut self,
+        module: M,
+        gradients: GradientsParams,
+        rate: &dyn Fn(&str) -> f64,
+    ) -> (M, StepReport) {
+        match self {
+            Self::Adam(adam) => adam.update_at(module, gradients, rate),
+            Self::Sgd(sgd) => sgd.update_at(module, gradients, rate),
+        }
+    }
+
+    pub(crate) fn save(&self, checkpoint: &mut Checkpoint) {
+        match self {
+            Self::Adam(adam) => adam.save(checkpoint),
+            Self::Sgd(sgd) => sgd.save(checkpoint),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint, steps: u64) {
+        match self {
+            Self::Adam(adam) => adam.restore(checkpoint, steps),
+            Self::Sgd(sgd) => sgd.restore(checkpoint),
+        }
+    }
 }
 
 impl fmt::Display for Optimizer {

@@ -1,6 +1,5 @@
 //! Training of a head of any kind on maps in memory, by gradient descent through the head.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,10 +7,10 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
-use diffrep_heads::{Head, HeadError, HeadSpec, Pooled, load_state, parameters};
-use diffrep_rng::{Key, Stream};
-use serde::{Deserialize, Serialize};
+use diffrep_heads::{HeadError, HeadSpec, Pooled};
+use diffrep_train::{Checkpoint, parameters, with_parameters};
 
+use crate::descent::{Descent, EpochScore, Learner, Weights};
 use crate::maps::{Each, Maps, Moments};
 use crate::recipe::Stepper;
 use crate::study::all;
@@ -19,17 +18,6 @@ use crate::{Point, ProbeError, Recipe};
 
 /// Samples scored at a time.
 const SCORE_ROWS: usize = 256;
-
-/// The scores after an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochScore {
-    /// Mean training loss of the epoch (cross entropy, nats).
-    pub train_loss: f64,
-    /// Mean loss on the validation split after it.
-    pub validation_loss: f64,
-    /// Share of validation samples classified right after it.
-    pub validation: f64,
-}
 
 /// A head with the weights that its training kept.
 #[derive(Clone, Debug)]
@@ -42,7 +30,7 @@ pub struct TrainedHead {
     pub epoch: usize,
     /// Share of validation samples classified right with them.
     pub validation: f64,
-    state: BTreeMap<String, TensorData>,
+    weights: Weights,
     moments: Option<Moments>,
 }
 
@@ -189,88 +177,36 @@ impl HeadTraining<'_> {
         validation: &Maps,
         mut epoch_done: impl FnMut(),
     ) -> Result<TrainedHead, ProbeError> {
-        let recipe = self.recipe;
-        let autodiff = self.device.clone().autodiff();
-        let mut pooled = head.map(|head| head.train());
-        let mut optimizer = recipe.optimizer.start(point.weight_decay);
-        let mut curve: Vec<EpochScore> = Vec::new();
-        let mut kept: Option<(usize, BTreeMap<String, TensorData>)> = None;
-        let mut lowest = f64::INFINITY;
-        let blocks: Vec<_> = train.taps().iter().map(|tap| tap.block).collect();
-        for epoch in 0..recipe.epochs {
-            let rate =
-                point.learning_rate * recipe.step_factor.powi((epoch / recipe.step_every) as i32);
-            let mut order: Vec<usize> = (0..train.len()).collect();
-            Key::new(self.seed, Stream::Order)
-                .draw(epoch as u32)
-                .generator()
-                .shuffle(&mut order);
-            let mut sum = 0.0;
-            let mut diverged = false;
-            for rows in order.chunks(recipe.batch) {
-                let logits = pooled.forward(train.batch(rows, &autodiff));
-                let loss = cross_entropy(logits, &labels(train, rows), &autodiff).mean();
-                sum += f64::from(loss.clone().into_scalar::<f32>()) * rows.len() as f64;
-                let gradients = loss.backward();
-                let gradients = GradientsParams::from_grads(gradients, pooled.head());
-                pooled = pooled.map(|head| {
-                    let (head, report) = match &mut optimizer {
-                        Stepper::Adam(adam) => adam.update(head, gradients, rate),
-                        Stepper::Sgd(sgd) => sgd.update(head, gradients, rate),
-                    };
-                    diverged |= !report.applied;
-                    head
-                });
-                if diverged {
-                    break;
-                }
-            }
-            epoch_done();
-            if diverged || !sum.is_finite() {
-                tracing::warn!(
-                    "a {} head diverged in epoch {} at rate {}",
-                    self.spec.name(),
-                    epoch + 1,
-                    point.learning_rate
-                );
-                break;
-            }
-            let plain = pooled.clone().map(|head| head.valid());
-            let (logits, validation_loss) = logits(&plain, validation, self.device);
-            let score = EpochScore {
-                train_loss: sum / train.len() as f64,
-                validation_loss,
-                validation: share(&right(&logits, validation.labels())),
-            };
-            curve.push(score);
-            let better = validation_loss < lowest;
-            if better {
-                lowest = validation_loss;
-            }
-            if better || recipe.patience.is_none() {
-                kept = Some((epoch + 1, parameters(plain.head(), &blocks)));
-            }
-            let since = kept.as_ref().map_or(0, |(best, _)| epoch + 1 - best);
-            if recipe.patience.is_some_and(|patience| since >= patience) {
-                break;
-            }
-        }
-        let (epoch, state) = match kept {
-            Some(kept) => kept,
-            None => {
-                let plain = pooled.map(|head| head.valid());
-                (0, parameters(plain.head(), &blocks))
-            }
+        let mut learner = OnMaps {
+            head: head.map(|head| head.train()),
+            stepper: self.recipe.optimizer.start(point.weight_decay),
+            train,
+            validation,
+            device: self.device,
         };
+        let descent = Descent {
+            recipe: self.recipe,
+            rate: point.learning_rate,
+            seed: self.seed,
+            samples: train.len(),
+            checkpoint: None,
+        };
+        let done = descent.run(&mut learner, |_| epoch_done())?;
+        if let Some(at) = done.diverged {
+            tracing::warn!(
+                "a {} head diverged in epoch {} at step {} at rate {}",
+                self.spec.name(),
+                at.epoch,
+                at.step,
+                point.learning_rate
+            );
+        }
         Ok(TrainedHead {
             point,
-            validation: epoch
-                .checked_sub(1)
-                .and_then(|index| curve.get(index))
-                .map_or(0.0, |score| score.validation),
-            curve,
-            epoch,
-            state,
+            validation: validation_of(&done.curve, done.epoch),
+            curve: done.curve,
+            epoch: done.epoch,
+            weights: done.weights,
             moments: None,
         })
     }
@@ -297,10 +233,10 @@ impl HeadTraining<'_> {
             }
             maps.standardize(moments);
         }
-        let blocks: Vec<_> = maps.taps().iter().map(|tap| tap.block).collect();
+        let weights = &head.weights;
         let pooled = self
             .build(&maps)?
-            .try_map(|fresh: Head| load_state(fresh, &blocks, head.state.clone()))?;
+            .map(|fresh| with_parameters(fresh, |path| weights.get(path).cloned()));
         Ok(logits(&pooled, &maps, self.device).0)
     }
 
@@ -314,6 +250,61 @@ impl HeadTraining<'_> {
             .spec
             .parameters(&maps.taps(), maps.steps(), self.classes)?)
     }
+}
+
+/// A head on maps in memory.
+struct OnMaps<'a> {
+    head: Pooled,
+    stepper: Stepper,
+    train: &'a Maps,
+    validation: &'a Maps,
+    device: &'a Device,
+}
+
+impl Learner for OnMaps<'_> {
+    fn step(&mut self, rows: &[usize], _: usize, rate: f64) -> Result<Option<f64>, ProbeError> {
+        let autodiff = self.device.clone().autodiff();
+        let logits = self.head.forward(self.train.batch(rows, &autodiff));
+        let loss = cross_entropy(logits, &labels(self.train, rows), &autodiff).mean();
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let gradients = GradientsParams::from_grads(loss.backward(), self.head.head());
+        let mut applied = value.is_finite();
+        let stepper = &mut self.stepper;
+        self.head = self.head.clone().map(|head| {
+            let (head, report) = stepper.update(head, gradients, &|_| rate);
+            applied &= report.applied;
+            head
+        });
+        Ok(applied.then_some(value))
+    }
+
+    fn validate(&mut self) -> Result<(f64, f64), ProbeError> {
+        let plain = self.head.clone().map(|head| head.valid());
+        let (logits, loss) = logits(&plain, self.validation, self.device);
+        Ok((share(&right(&logits, self.validation.labels())), loss))
+    }
+
+    fn weights(&self) -> Weights {
+        parameters(self.head.head())
+    }
+
+    fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put("head", &self.weights());
+        self.stepper.save(checkpoint);
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint, steps: u64) {
+        let weights = checkpoint.get("head");
+        let head = self.head.clone();
+        self.head = head.map(|head| with_parameters(head, |path| weights.get(path).cloned()));
+        self.stepper.restore(checkpoint, steps);
+    }
+}
+
+/// The validation accuracy after an epoch counted from 1; 0 after none.
+pub(crate) fn validation_of(curve: &[EpochScore], epoch: usize) -> f64 {
+    let kept = epoch.checked_sub(1).and_then(|index| curve.get(index));
+    kept.map_or(0.0, |score| score.validation)
 }
 
 /// The head with the highest validation accuracy; of equals the one with the lower loss.
@@ -346,7 +337,7 @@ fn labels(maps: &Maps, rows: &[usize]) -> Vec<u32> {
 }
 
 /// Cross entropy of each sample, `[rows]`.
-fn cross_entropy(logits: Tensor<2>, labels: &[u32], device: &Device) -> Tensor<1> {
+pub(crate) fn cross_entropy(logits: Tensor<2>, labels: &[u32], device: &Device) -> Tensor<1> {
     let [rows, classes] = logits.dims();
     let mut one_hot = vec![0.0f32; rows * classes];
     for (row, &label) in one_hot.chunks_exact_mut(classes).zip(labels) {
@@ -395,9 +386,12 @@ pub(crate) fn share(right: &[bool]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use diffrep_extract::Setting;
+    use diffrep_heads::load_state;
+    use diffrep_rng::{Key, Stream};
     use safetensors::SafeTensors;
 
     use super::*;
@@ -575,7 +569,10 @@ mod tests {
             let alone = training
                 .grid(&points[..1], &train, &validation, 1, &|_, _| ())
                 .unwrap();
-            assert_eq!(alone[0].state, best.state);
+            let values = |head: &TrainedHead| -> Vec<TensorData> {
+                head.weights.values().map(|w| w.to_data()).collect()
+            };
+            assert_eq!(values(&alone[0]), values(best));
         }
     }
 

@@ -5,6 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::Checkpoint;
 use crate::descend::{descend, global_norm};
 
 /// Settings of AdamW (Loshchilov & Hutter 2019).
@@ -74,6 +75,16 @@ impl AdamW {
         gradients: GradientsParams,
         learning_rate: f64,
     ) -> (M, StepReport) {
+        self.update_at(module, gradients, &|_| learning_rate)
+    }
+
+    /// The same with a learning rate for each parameter, by its path.
+    pub fn update_at<M: Module>(
+        &mut self,
+        module: M,
+        gradients: GradientsParams,
+        learning_rate: &dyn Fn(&str) -> f64,
+    ) -> (M, StepReport) {
         let gradient_norm = global_norm(&module, &gradients);
         let report = StepReport {
             gradient_norm,
@@ -90,10 +101,29 @@ impl AdamW {
         let module = descend(module, gradients, &mut |path, value, gradient| {
             let gradient = gradient * scale;
             let unit = self.direction(path, gradient);
-            let rate = learning_rate;
+            let rate = learning_rate(path);
             value * (1.0 - rate * self.config.weight_decay) - unit * rate
         });
         (module, report)
+    }
+
+    /// Adds the moments to a checkpoint, under `mean.` and `square.`.
+    pub fn save(&self, checkpoint: &mut Checkpoint) {
+        for (place, name) in ["mean", "square"].into_iter().enumerate() {
+            let moments = self.moments.iter();
+            let values = moments.map(|(path, both)| (path.clone(), both[place].clone()));
+            checkpoint.put(name, &values.collect());
+        }
+    }
+
+    /// Takes up the moments that [`save`](Self::save) wrote after `step` steps.
+    pub fn restore(&mut self, checkpoint: &Checkpoint, step: u64) {
+        let mut squares = checkpoint.get("square");
+        let means = checkpoint.get("mean").into_iter();
+        self.step = step;
+        self.moments = means
+            .filter_map(|(path, mean)| Some((path.clone(), [mean, squares.remove(&path)?])))
+            .collect();
     }
 
     /// The step at rate 1, without decay.

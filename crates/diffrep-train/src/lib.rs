@@ -6,9 +6,11 @@ mod descend;
 mod params;
 mod schedule;
 mod sgd;
+mod side_by_side;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use checkpoint::{Checkpoint, TrainError};
 pub use params::{Ema, parameters, with_parameters};
 pub use schedule::LearningRate;
 pub use sgd::{Sgd, SgdConfig};
+pub use side_by_side::SideBySide;

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::StepReport;
+use crate::{Checkpoint, StepReport};
 use crate::descend::{descend, global_norm};
 
 /// Settings of stochastic gradient descent, as PyTorch's `SGD` defines them.
@@ -49,6 +49,16 @@ impl Sgd {
         gradients: GradientsParams,
         learning_rate: f64,
     ) -> (M, StepReport) {
+        self.update_at(module, gradients, &|_| learning_rate)
+    }
+
+    /// The same with a learning rate for each parameter, by its path.
+    pub fn update_at<M: Module>(
+        &mut self,
+        module: M,
+        gradients: GradientsParams,
+        learning_rate: &dyn Fn(&str) -> f64,
+    ) -> (M, StepReport) {
         let gradient_norm = global_norm(&module, &gradients);
         let report = StepReport {
             gradient_norm,
@@ -63,9 +73,10 @@ impl Sgd {
             weight_decay,
         } = self.config;
         let module = descend(module, gradients, &mut |path, value, gradient| {
+            let rate = learning_rate(path);
             let gradient = gradient + value.clone() * weight_decay;
             if momentum == 0.0 {
-                return value - gradient * learning_rate;
+                return value - gradient * rate;
             }
             let velocity = match self.velocities.remove(path) {
                 None => gradient.clone(),
@@ -76,8 +87,18 @@ impl Sgd {
                 true => gradient + velocity * momentum,
                 false => velocity,
             };
-            value - direction * learning_rate
+            value - direction * rate
         });
         (module, report)
+    }
+
+    /// Adds the velocities to a checkpoint, under `velocity.`.
+    pub fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put("velocity", &self.velocities);
+    }
+
+    /// Takes up the velocities that [`save`](Self::save) wrote.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) {
+        self.velocities = checkpoint.get("velocity");
     }
 }

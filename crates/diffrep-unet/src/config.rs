@@ -229,6 +229,11 @@ impl UNetConfig {
             .collect()
     }
 
+    /// How many blocks the encoder has; the middle block comes next.
+    pub fn encoder_blocks(&self) -> usize {
+        self.channel_mult.len() * (self.num_res_blocks + 1)
+    }
+
     /// The network's blocks, checked.
     ///
     /// # Errors

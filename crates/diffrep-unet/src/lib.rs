@@ -6,6 +6,7 @@ mod head;
 mod layers;
 mod names;
 mod random;
+mod recompute;
 mod reference;
 mod res_block;
 mod shapes;

@@ -58,8 +58,8 @@ pub struct UNet {
     pub middle_block: Block,
     /// Blocks of the decoder.
     pub output_blocks: Vec<Block>,
-    /// `out`
-    pub out: Head,
+    /// `out`; a network that was cut off has none.
+    pub out: Option<Head>,
     #[module(skip)]
     config: UNetConfig,
     #[module(skip)]
@@ -115,7 +115,7 @@ impl UNetConfig {
             input_blocks: blocks.input.iter().map(build).collect(),
             middle_block: build(&blocks.middle),
             output_blocks: blocks.output.iter().map(build).collect(),
-            out: Head::new(self, blocks.head_channels, means, side, device),
+            out: Some(Head::new(self, blocks.head_channels, means, side, device)),
             taps: blocks.iter().map(|block| block.tap.clone()).collect(),
             config: self.clone(),
         })
@@ -152,7 +152,7 @@ impl UNetConfig {
 }
 
 impl Block {
-    fn forward(&self, x: Tensor<4>, embedding: &Tensor<2>) -> Tensor<4> {
+    pub(crate) fn forward(&self, x: Tensor<4>, embedding: &Tensor<2>) -> Tensor<4> {
         self.layers.iter().fold(x, |x, layer| match layer {
             Layer::Conv(conv) => conv.forward(x),
             Layer::Res(block) => block.forward(x, embedding.clone()),
@@ -175,6 +175,10 @@ impl UNet {
     /// - `image`: `[batch, in_channels, image_size, image_size]`
     /// - result: `[batch, out_channels, image_size, image_size]`; logits `[batch, out_channels, 1, 1]`
     ///   for an encoder classifier
+    ///
+    /// # Panics
+    ///
+    /// When the network was [cut off](Self::up_to).
     pub fn forward(&self, image: Tensor<4>, condition: &Condition) -> Tensor<4> {
         let visit = Visit {
             wanted: None,
@@ -187,6 +191,10 @@ impl UNet {
     }
 
     /// The whole network with the outputs of the `wanted` blocks.
+    ///
+    /// # Panics
+    ///
+    /// When the network was [cut off](Self::up_to).
     pub fn forward_with_taps(
         &self,
         image: Tensor<4>,
@@ -207,6 +215,23 @@ impl UNet {
         )
     }
 
+    /// The network without anything past `last`: neither its weights nor its taps are kept.
+    #[must_use]
+    pub fn up_to(mut self, last: BlockIndex) -> Self {
+        let last = last.get();
+        let encoder = self.input_blocks.len();
+        self.input_blocks.truncate(last);
+        if last <= encoder {
+            self.middle_block.layers.clear();
+        }
+        self.output_blocks.truncate(last.saturating_sub(encoder + 1));
+        if last < self.taps.len() {
+            self.out = None;
+        }
+        self.taps.truncate(last);
+        self
+    }
+
     /// How many parameters the blocks up to and including `last` hold, with the timestep's MLP and
     /// the class embedding.
     pub fn parameters_up_to(&self, last: BlockIndex) -> usize {
@@ -221,7 +246,7 @@ impl UNet {
         self.time_embed.num_params() + label + blocks.sum::<usize>()
     }
 
-    fn blocks(&self) -> impl Iterator<Item = &Block> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.input_blocks
             .iter()
             .chain(std::iter::once(&self.middle_block))
@@ -230,7 +255,7 @@ impl UNet {
 
     /// The embedding of timestep and class after SiLU, `[batch, 4 * model_channels]`, or one row
     /// where all images share both.
-    fn embed(&self, condition: &Condition, batch: usize) -> Tensor<2> {
+    pub(crate) fn embed(&self, condition: &Condition, batch: usize) -> Tensor<2> {
         let t = condition
             .t
             .as_ref()
@@ -304,7 +329,7 @@ impl UNet {
             if index.get() <= encoder && !self.output_blocks.is_empty() {
                 skips.push(map.clone());
             }
-            if visit.to_the_end && self.out.reads_means() {
+            if visit.to_the_end && self.out.as_ref().is_some_and(Head::reads_means) {
                 means.push(
                     map.clone()
                         .mean_dim(3)
@@ -318,7 +343,8 @@ impl UNet {
         }
         let output = visit.to_the_end.then(|| {
             let means = (!means.is_empty()).then(|| Tensor::cat(means, 1));
-            self.out.forward(map, means)
+            let head = self.out.as_ref().expect("a network that was not cut off");
+            head.forward(map, means)
         });
         Visited { taps, output }
     }

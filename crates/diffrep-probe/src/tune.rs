@@ -1,0 +1,634 @@
+//! Training with the encoder in the loop: heads on streamed features, feedback (DifFeed) and
+//! fine-tuning (section 4.1.2 and Table 2 of the paper).
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use diffrep_heads::{BatchStatistics, Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
+use diffrep_taps::{BlockIndex, Condition, Encoder, TapInfo, TapSet, Taps};
+use diffrep_train::{Checkpoint, Ema, SideBySide, parameters, with_parameters};
+use diffrep_unet::UNet;
+use serde::{Deserialize, Serialize};
+
+use crate::descent::{Descent, EpochScore, Kept, Learner, Weights};
+use crate::maps::{Each, Moments};
+use crate::recipe::Stepper;
+use crate::train_head::{cross_entropy, right, share, validation_of};
+use crate::{Images, Point, ProbeError, Reading, Recipe};
+
+/// Images scored at a time.
+const SCORE_ROWS: usize = 64;
+/// Training images whose maps give the means and deviations of a standardised head.
+const MOMENT_ROWS: usize = 1024;
+
+/// What is trained beside the head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "tune", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Tune {
+    /// Nothing: the encoder is frozen, its maps are computed anew in each epoch.
+    Head,
+    /// The feedback layers (DifFeed); the encoder is frozen, its maps are those of a second pass.
+    Feedback {
+        /// Decoder blocks whose maps are fed back.
+        blocks: Vec<BlockIndex>,
+    },
+    /// The encoder up to the last block that is read (Table 2 of the paper).
+    Encoder {
+        /// Its learning rate as a share of the head's.
+        rate: f64,
+        /// Whether blocks are computed again on the way back, which keeps the inside of one block in
+        /// memory instead of all and costs a second forward pass.
+        #[serde(default)]
+        recompute: bool,
+    },
+}
+
+/// A training with the encoder in the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning<'a> {
+    /// What is trained beside the head.
+    pub tune: &'a Tune,
+    /// What of the encoder the head reads.
+    pub reading: &'a Reading,
+    /// Which head.
+    pub spec: &'a HeadSpec,
+    /// How many classes there are.
+    pub classes: usize,
+    /// Epochs, batch, steps of the rate, standardisation, patience. With `standardize` channels are
+    /// shifted and scaled by means and deviations of the untrained encoder's maps.
+    pub recipe: &'a Recipe,
+    /// Decay of a moving average of the weights, which is then what is scored.
+    pub ema: Option<f64>,
+    /// Parts of a batch that are computed side by side or one after another, their gradients summed
+    /// in order. Batch normalisation of feedback layers sees a part at a time.
+    pub parts: usize,
+    /// How many parts are computed at once.
+    pub workers: usize,
+    /// Names initial weights and batch order.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// An encoder and what reads it.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// All weights.
+    pub network: Network,
+    /// Means and deviations of what the head reads.
+    pub moments: Option<Moments>,
+    reading: Reading,
+    wanted: TapSet,
+    /// The head's shape, whose weights are the network's.
+    pooled: Pooled,
+}
+
+/// The weights of a classifier.
+#[derive(Module, Debug)]
+pub struct Network {
+    /// The encoder, up to the last block that is needed.
+    pub encoder: UNet,
+    /// What a second pass adds.
+    pub feedback: Option<Feedback>,
+    /// The head.
+    pub head: Head,
+}
+
+/// A training that ended.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    /// The weights that were kept.
+    pub classifier: Classifier,
+    /// Scores after each epoch.
+    pub curve: Vec<EpochScore>,
+    /// The epoch whose weights were kept, counted from 1.
+    pub epoch: usize,
+    /// Share of validation images classified right with them.
+    pub validation: f64,
+}
+
+/// How many parameters are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trainable {
+    /// Of the head.
+    pub head: usize,
+    /// Of the feedback layers.
+    pub feedback: usize,
+    /// Of the encoder.
+    pub encoder: usize,
+}
+
+impl Tuning<'_> {
+    /// Trains from the encoder's weights. A checkpoint, if given, is written after each epoch and
+    /// taken up again; on one device the weights are then the same as without a stop.
+    ///
+    /// # Errors
+    ///
+    /// When an image or the checkpoint cannot be read or written, something does not fit, or the
+    /// training diverges.
+    pub fn run(
+        &self,
+        point: Point,
+        encoder: UNet,
+        train: &Images<'_>,
+        validation: &Images<'_>,
+        checkpoint: Option<(&Path, &serde_json::Value)>,
+        mut on: impl FnMut(TuneProgress),
+    ) -> Result<Tuned, ProbeError> {
+        for (split, images) in [("training", train), ("validation", validation)] {
+            if images.dataset.is_empty() {
+                return Err(ProbeError::Empty { split });
+            }
+            let labels = images.dataset.labels().iter();
+            if let Some(&label) = labels.clone().find(|l| **l as usize >= self.classes) {
+                return Err(ProbeError::Label {
+                    label: label.into(),
+                    classes: self.classes,
+                });
+            }
+        }
+        let start = self.start(encoder, train)?;
+        let mut network = start.network.clone();
+        if !matches!(self.tune, Tune::Encoder { .. }) {
+            network.encoder = network.encoder.no_grad();
+        }
+        let network = network.train();
+        let mut learner = InTheLoop {
+            tuning: self,
+            stepper: self.recipe.optimizer.start(point.weight_decay),
+            ema: self.ema.map(|decay| Ema::new(&network, decay)),
+            crew: SideBySide::new(self.workers)?,
+            moments: start.moments(self.device),
+            classifier: &start,
+            network,
+            steps: 0,
+            train,
+            validation,
+            on: &mut on,
+        };
+        let descent = Descent {
+            recipe: self.recipe,
+            rate: point.learning_rate,
+            seed: self.seed,
+            samples: train.dataset.len(),
+            checkpoint: checkpoint.map(|(path, determines)| Kept { path, determines }),
+        };
+        let done = descent.run(&mut learner, |_| ())?;
+        if let Some(at) = done.diverged {
+            let good = match (checkpoint, done.epoch) {
+                (Some((path, _)), 1..) => format!("{} holds the epoch before", path.display()),
+                _ => "no epoch was finished that could be kept".into(),
+            };
+            return Err(ProbeError::DivergedAt {
+                epoch: at.epoch,
+                step: at.step,
+                samples: at.rows.iter().map(|&row| train.dataset.id(row)).collect(),
+                good,
+            });
+        }
+        Ok(Tuned {
+            validation: validation_of(&done.curve, done.epoch),
+            curve: done.curve,
+            epoch: done.epoch,
+            classifier: Classifier {
+                network: with_parameters(start.network.clone(), |path| {
+                    done.weights.get(path).cloned()
+                }),
+                ..start
+            },
+        })
+    }
+
+    /// The untrained classifier: its encoder is cut off after the last block that is needed.
+    ///
+    /// # Errors
+    ///
+    /// When the blocks, the pool or the head do not fit the encoder, or an image cannot be read.
+    pub fn start(&self, encoder: UNet, train: &Images<'_>) -> Result<Classifier, ProbeError> {
+        let taps = encoder.taps();
+        let wanted = self.reading.check(&taps, train.schedule)?;
+        let feedback = self
+            .feedback()
+            .map(|spec| spec.build(&taps, self.seed, self.device))
+            .transpose()?;
+        let sources = feedback.iter().flat_map(Feedback::pairs);
+        let last = sources.map(|(source, _)| *source).fold(wanted.last(), Ord::max);
+        let read = self.reading.pooled_taps(&taps);
+        let pooled = self
+            .spec
+            .build(&read, 1, self.classes, self.seed, self.device)?;
+        let encoder = encoder.up_to(last);
+        let moments = if self.recipe.standardize {
+            // Spread over the data set, whose samples may be sorted by class.
+            let count = train.dataset.len();
+            let step = count.div_ceil(MOMENT_ROWS);
+            let rows: Vec<usize> = (0..count).step_by(step).collect();
+            let maps = train.maps(&encoder, self.reading, &rows, self.device)?;
+            Some(maps.moments(self.standardizes(&read)))
+        } else {
+            None
+        };
+        Ok(Classifier {
+            network: Network {
+                encoder,
+                feedback,
+                head: pooled.head().clone(),
+            },
+            moments,
+            reading: self.reading.clone(),
+            wanted,
+            pooled,
+        })
+    }
+
+    /// As for stored maps: a head that reads the whole map as a vector has every value standardised.
+    fn standardizes(&self, taps: &[TapInfo]) -> Each {
+        match self.spec {
+            HeadSpec::Linear { pool } | HeadSpec::Mlp { pool, .. }
+                if taps.iter().all(|tap| tap.height == pool.get()) =>
+            {
+                Each::Value
+            }
+            _ => Each::Channel,
+        }
+    }
+
+    fn feedback(&self) -> Option<FeedbackSpec> {
+        match self.tune {
+            Tune::Feedback { blocks } => Some(FeedbackSpec {
+                blocks: blocks.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// How many parameters are trained.
+    ///
+    /// # Errors
+    ///
+    /// When the blocks or the head do not fit the encoder.
+    pub fn trainable(&self, encoder: &UNet) -> Result<Trainable, ProbeError> {
+        let taps = encoder.taps();
+        let last = self.reading.blocks.iter().max();
+        Ok(Trainable {
+            head: self
+                .spec
+                .parameters(&self.reading.pooled_taps(&taps), 1, self.classes)?,
+            feedback: match self.feedback() {
+                None => 0,
+                Some(spec) => spec.parameters(&taps)?,
+            },
+            encoder: match (self.tune, last) {
+                (Tune::Encoder { .. }, Some(last)) => encoder.parameters_up_to(*last),
+                _ => 0,
+            },
+        })
+    }
+}
+
+/// What a training tells while it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TuneProgress {
+    /// A batch is done.
+    Trained {
+        /// The epoch, counted from 1.
+        epoch: usize,
+        /// Images of the batch.
+        images: usize,
+    },
+    /// Some validation images are scored.
+    Scored {
+        /// How many.
+        images: usize,
+    },
+}
+
+/// Mean and deviation of each map that a head reads, ready to broadcast.
+type MomentTensors = Option<Vec<[Tensor<4>; 2]>>;
+
+impl Classifier {
+    fn moments(&self, device: &Device) -> MomentTensors {
+        let maps = self.moments.as_ref()?.0.iter().zip(self.wanted.iter());
+        let taps = self.network.encoder.taps();
+        let tensors = maps.map(|((mean, deviation), block)| {
+            let channels = taps[block.position()].channels;
+            // One value a channel, or one for each pixel of a square map.
+            let side = (mean.len() / channels).isqrt();
+            [mean, deviation].map(|values| {
+                let data = TensorData::new(values.clone(), [1, channels, side, side]);
+                Tensor::from_data(data, device)
+            })
+        });
+        Some(tensors.collect())
+    }
+
+    /// Logits of pooled, standardised maps.
+    fn read(&self, head: &Head, moments: &MomentTensors, maps: Vec<Tensor<4>>) -> Tensor<2> {
+        let mut maps: Vec<Tensor<4>> = maps.into_iter().map(|m| self.reading.pooled(m)).collect();
+        if let Some(moments) = moments {
+            for (map, moments) in maps.iter_mut().zip(moments) {
+                let [mean, deviation] = moments.clone().map(|moment| match map.is_autodiff() {
+                    true => Tensor::from_inner(moment),
+                    false => moment,
+                });
+                *map = (map.clone() - mean) / deviation;
+            }
+        }
+        self.pooled.clone().map(|_| head.clone()).forward(maps)
+    }
+
+    /// Logits of each image, `[images, classes]`, by weights off the autodiff graph.
+    fn logits_by(
+        &self,
+        network: &Network,
+        images: &Images<'_>,
+        device: &Device,
+        mut on: impl FnMut(usize),
+    ) -> Result<Vec<f32>, ProbeError> {
+        let moments = self.moments(device);
+        let rows: Vec<usize> = (0..images.dataset.len()).collect();
+        let mut all = Vec::new();
+        for rows in rows.chunks(SCORE_ROWS) {
+            let (image, condition) = images.batch(rows, self.reading.t, None, device)?;
+            let addends = network.feedback.as_ref().map(|layers| {
+                let first = first_pass(&network.encoder, layers, image.clone(), &condition);
+                layers.forward(&first, false).0
+            });
+            let maps = network.encoder.forward_taps(
+                image,
+                &condition,
+                &self.wanted,
+                addends.as_ref(),
+            );
+            let logits = self.read(&network.head, &moments, in_order(maps));
+            let values = logits.into_data().convert::<f32>().try_into_vec::<f32>();
+            all.extend(values.expect("logits are f32"));
+            on(rows.len());
+        }
+        Ok(all)
+    }
+
+    /// Logits of each image, row-major `[images, classes]`, with the noise of stored features.
+    ///
+    /// # Errors
+    ///
+    /// When an image cannot be read.
+    pub fn logits(
+        &self,
+        images: &Images<'_>,
+        device: &Device,
+        on: impl FnMut(usize),
+    ) -> Result<Vec<f32>, ProbeError> {
+        self.logits_by(&self.network, images, device, on)
+    }
+}
+
+fn in_order(taps: Taps) -> Vec<Tensor<4>> {
+    taps.into_iter().map(|(_, map)| map).collect()
+}
+
+/// The maps that are fed back, of a network off the autodiff graph.
+fn first_pass(encoder: &UNet, layers: &Feedback, image: Tensor<4>, condition: &Condition) -> Taps {
+    let sources = layers.pairs().iter().map(|(source, _)| source.get());
+    let sources = TapSet::new(sources, &encoder.taps()).expect("blocks that were checked");
+    encoder.forward_taps(image, condition, &sources, None)
+}
+
+/// A classifier in training.
+struct InTheLoop<'a, F> {
+    tuning: &'a Tuning<'a>,
+    /// The classifier at its start, for everything but the weights.
+    classifier: &'a Classifier,
+    /// The weights, on the autodiff device.
+    network: Network,
+    moments: MomentTensors,
+    stepper: Stepper,
+    ema: Option<Ema>,
+    crew: SideBySide,
+    steps: u64,
+    train: &'a Images<'a>,
+    validation: &'a Images<'a>,
+    on: &'a mut F,
+}
+
+/// A part of a batch, free of what threads may not share.
+struct Part<'a> {
+    tuning: &'a Tuning<'a>,
+    classifier: &'a Classifier,
+    network: &'a Network,
+    moments: &'a MomentTensors,
+    train: &'a Images<'a>,
+    epoch: usize,
+    batch: usize,
+}
+
+/// Its loss and gradients, weighted by its share of the batch.
+struct PartDone {
+    loss: f64,
+    gradients: GradientsParams,
+    statistics: Vec<BatchStatistics>,
+}
+
+impl Part<'_> {
+    fn run(&self, rows: &[usize]) -> Result<PartDone, ProbeError> {
+        let device = self.tuning.device.clone().autodiff();
+        // Leaves of its own: parts of a batch share no autodiff graph.
+        let plain = self.network.valid();
+        let network = plain.clone().train();
+        let t = self.classifier.reading.t;
+        let wanted = &self.classifier.wanted;
+        let epoch = Some(self.epoch);
+        let (image, condition) = self.train.batch(rows, t, epoch, &self.tuning.device.clone())?;
+        let labels = rows.iter().map(|&row| self.train.dataset.label(row));
+        let labels: Vec<u32> = labels.collect();
+        let weight = rows.len() as f64 / self.batch as f64;
+        let loss = |maps: Vec<Tensor<4>>| -> (Gradients, f64) {
+            let logits = self.classifier.read(&network.head, self.moments, maps);
+            let loss = cross_entropy(logits, &labels, &device).mean() * weight;
+            let value = f64::from(loss.clone().into_scalar::<f32>());
+            (loss.backward(), value)
+        };
+        let tracked_condition = on_graph(&condition);
+        let tracked = |image: Tensor<4>| Tensor::from_inner(image);
+        let mut statistics = Vec::new();
+        let (mut gradients, loss) = match (self.tuning.tune, &network.feedback) {
+            (Tune::Encoder { recompute: true, .. }, _) => {
+                let (of_encoder, (of_head, loss)) = network.encoder.gradients_block_by_block(
+                    tracked(image),
+                    &tracked_condition,
+                    wanted,
+                    |maps| {
+                        let (mut gradients, value) = loss(maps);
+                        let of_head = GradientsParams::from_module(&mut gradients, &network.head);
+                        (gradients, (of_head, value))
+                    },
+                );
+                let mut both = GradientsAccumulator::new();
+                both.accumulate(&network, of_encoder);
+                both.accumulate(&network, of_head);
+                return Ok(PartDone {
+                    loss,
+                    gradients: both.grads(),
+                    statistics,
+                });
+            }
+            (Tune::Encoder { .. }, _) => {
+                let encoder = &network.encoder;
+                loss(in_order(encoder.forward_taps(
+                    tracked(image),
+                    &tracked_condition,
+                    wanted,
+                    None,
+                )))
+            }
+            (Tune::Feedback { .. }, Some(layers)) => {
+                let mut first = Taps::new();
+                for (block, map) in first_pass(&plain.encoder, layers, image.clone(), &condition) {
+                    first.insert(block, Tensor::from_inner(map));
+                }
+                let (addends, found) = layers.forward(&first, true);
+                statistics = found;
+                let encoder = &network.encoder;
+                loss(in_order(encoder.forward_taps(
+                    tracked(image),
+                    &tracked_condition,
+                    wanted,
+                    Some(&addends),
+                )))
+            }
+            _ => {
+                let maps = plain.encoder.forward_taps(image, &condition, wanted, None);
+                loss(in_order(maps).into_iter().map(Tensor::from_inner).collect())
+            }
+        };
+        Ok(PartDone {
+            loss,
+            gradients: GradientsParams::from_module(&mut gradients, &network),
+            statistics,
+        })
+    }
+}
+
+/// The condition on the autodiff graph.
+fn on_graph(condition: &Condition) -> Condition {
+    Condition {
+        t: condition.t.clone().map(Tensor::from_inner),
+        ..Condition::default()
+    }
+}
+
+impl<F: FnMut(TuneProgress)> InTheLoop<'_, F> {
+    /// The weights that are scored, off the autodiff graph.
+    fn scored(&self) -> Network {
+        let plain = self.network.valid();
+        match &self.ema {
+            None => plain,
+            Some(ema) => ema.apply(plain),
+        }
+    }
+}
+
+impl<F: FnMut(TuneProgress)> Learner for InTheLoop<'_, F> {
+    fn step(&mut self, rows: &[usize], epoch: usize, rate: f64) -> Result<Option<f64>, ProbeError> {
+        let part = Part {
+            tuning: self.tuning,
+            classifier: self.classifier,
+            network: &self.network,
+            moments: &self.moments,
+            train: self.train,
+            epoch,
+            batch: rows.len(),
+        };
+        let size = rows.len().div_ceil(self.tuning.parts.max(1)).max(1);
+        let parts: Vec<&[usize]> = rows.chunks(size).collect();
+        let (mut loss, mut statistics) = (0.0, Vec::new());
+        let mut sum = GradientsAccumulator::new();
+        // As many at once as there are workers; sums in order, so that their number changes no bit.
+        for parts in parts.chunks(self.crew.parts()) {
+            let done = self.crew.map(parts, |one| {
+                one.iter().map(|rows| part.run(rows)).collect::<Vec<_>>()
+            });
+            for done in done.into_iter().flatten() {
+                let done = done?;
+                loss += done.loss;
+                sum.accumulate(&self.network, done.gradients);
+                statistics.push(done.statistics);
+            }
+        }
+        if !loss.is_finite() {
+            return Ok(None);
+        }
+        let share = match self.tuning.tune {
+            Tune::Encoder { rate, .. } => *rate,
+            _ => 1.0,
+        };
+        let rates = |path: &str| match path.starts_with("encoder.") {
+            true => rate * share,
+            false => rate,
+        };
+        let (network, report) = self
+            .stepper
+            .update(self.network.clone(), sum.grads(), &rates);
+        if !report.applied {
+            return Ok(None);
+        }
+        self.network = network;
+        for seen in statistics {
+            let layers = self.network.feedback.take();
+            self.network.feedback = layers.map(|layers| layers.observe(seen));
+        }
+        self.steps += 1;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.network, self.steps);
+        }
+        (self.on)(TuneProgress::Trained {
+            epoch: epoch + 1,
+            images: rows.len(),
+        });
+        Ok(Some(loss))
+    }
+
+    fn validate(&mut self) -> Result<(f64, f64), ProbeError> {
+        let network = self.scored();
+        let images = self.validation;
+        let on = &mut self.on;
+        let logits = self
+            .classifier
+            .logits_by(&network, images, self.tuning.device, |images| {
+                on(TuneProgress::Scored { images });
+            })?;
+        let labels = images.dataset.labels();
+        let device = self.tuning.device;
+        let data = TensorData::new(logits.clone(), [labels.len(), self.tuning.classes]);
+        let loss = cross_entropy(Tensor::from_data(data, device), labels, device).mean();
+        Ok((
+            share(&right(&logits, labels)),
+            f64::from(loss.into_scalar::<f32>()),
+        ))
+    }
+
+    fn weights(&self) -> Weights {
+        parameters(&self.scored())
+    }
+
+    fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put("network", &parameters(&self.network));
+        self.stepper.save(checkpoint);
+        if let Some(ema) = &self.ema {
+            checkpoint.put("ema", &ema.values);
+        }
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint, steps: u64) {
+        let weights = checkpoint.get("network");
+        let network = self.network.clone();
+        self.network = with_parameters(network, |path| weights.get(path).cloned());
+        self.stepper.restore(checkpoint, steps);
+        self.steps = steps;
+        if let Some(ema) = &mut self.ema {
+            ema.values = checkpoint.get("ema");
+        }
+    }
+}
