@@ -8,9 +8,7 @@ use diffrep_datasets::{Dataset, DatasetError, load_batch};
 use diffrep_rng::{Key, Stream};
 use diffrep_schedule::{Schedule, noise_batch};
 use diffrep_taps::Condition;
-use diffrep_train::{
-    AdamW, Checkpoint, Ema, SideBySide, TrainError, parameters, with_parameters,
-};
+use diffrep_train::{AdamW, Checkpoint, Ema, SideBySide, TrainError, parameters, with_parameters};
 use diffrep_unet::{ConfigError, UNet, initial_network};
 use serde::{Deserialize, Serialize};
 
@@ -232,8 +230,7 @@ impl Pretraining {
         let weights = checkpoint.get("model");
         self.network = with_parameters(self.network.clone(), |path| weights.get(path).cloned());
         self.ema.values = checkpoint.get("ema");
-        self.optimizer
-            .restore(&checkpoint, record.position.step);
+        self.optimizer.restore(&checkpoint, record.position.step);
         self.record = record;
         Ok(())
     }

@@ -219,7 +219,8 @@ fn resume(
         });
     }
     let weights = checkpoint.get("kept");
-    let same = |name: &String| weights.get(name).map(Tensor::dims) == current.get(name).map(Tensor::dims);
+    let same =
+        |name: &String| weights.get(name).map(Tensor::dims) == current.get(name).map(Tensor::dims);
     if at.kept > at.curve.len() || !current.keys().all(same) {
         return Err(malformed("its weights are not those of this training".into()).into());
     }

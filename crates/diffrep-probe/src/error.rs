@@ -55,7 +55,8 @@ pub enum ProbeError {
     },
     /// A training that left the finite numbers.
     #[error(
-        "the training diverged in epoch {epoch} at step {step}, on the samples {}: lower the learning rate; {good}", shown(samples)
+        "the training diverged in epoch {epoch} at step {step}, on the samples {}: lower the learning rate; {good}",
+        shown(samples)
     )]
     DivergedAt {
         /// The epoch, counted from 1.

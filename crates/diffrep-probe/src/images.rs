@@ -61,15 +61,24 @@ impl Reading {
     pub fn check(&self, taps: &[TapInfo], schedule: &Schedule) -> Result<TapSet, SettingError> {
         let settings = self.settings(taps);
         Settings::new(settings, taps, schedule)?;
-        Ok(TapSet::new(self.blocks.iter().map(|block| block.get()), taps)?)
+        Ok(TapSet::new(
+            self.blocks.iter().map(|block| block.get()),
+            taps,
+        )?)
     }
 
     /// The setting of each block.
     fn settings(&self, taps: &[TapInfo]) -> Vec<Setting> {
         let setting = |&block: &BlockIndex| {
-            let side = taps.get(block.position()).map_or(1, |tap| tap.height.min(tap.width));
+            let side = taps
+                .get(block.position())
+                .map_or(1, |tap| tap.height.min(tap.width));
             let pool = PoolSize::new(side.min(self.pool.get())).unwrap_or(self.pool);
-            Setting { t: self.t, block, pool }
+            Setting {
+                t: self.t,
+                block,
+                pool,
+            }
         };
         self.blocks.iter().map(setting).collect()
     }
@@ -131,7 +140,13 @@ impl Images<'_> {
         });
         let preprocess = &self.preprocess;
         let mut values = vec![0.0; rows.len() * preprocess.len()];
-        load_batch(self.dataset, preprocess, rows, flips.as_deref(), &mut values)?;
+        load_batch(
+            self.dataset,
+            preprocess,
+            rows,
+            flips.as_deref(),
+            &mut values,
+        )?;
         let (channels, size) = (preprocess.channels.count(), preprocess.size);
         let shape = [rows.len(), channels, size, size];
         let x0 = Tensor::<4>::from_data(TensorData::new(values, shape), device);

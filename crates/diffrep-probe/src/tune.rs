@@ -214,7 +214,9 @@ impl Tuning<'_> {
             .map(|spec| spec.build(&taps, self.seed, self.device))
             .transpose()?;
         let sources = feedback.iter().flat_map(Feedback::pairs);
-        let last = sources.map(|(source, _)| *source).fold(wanted.last(), Ord::max);
+        let last = sources
+            .map(|(source, _)| *source)
+            .fold(wanted.last(), Ord::max);
         let read = self.reading.pooled_taps(&taps);
         let pooled = self
             .spec
@@ -356,12 +358,10 @@ impl Classifier {
                 let first = first_pass(&network.encoder, layers, image.clone(), &condition);
                 layers.forward(&first, false).0
             });
-            let maps = network.encoder.forward_taps(
-                image,
-                &condition,
-                &self.wanted,
-                addends.as_ref(),
-            );
+            let maps =
+                network
+                    .encoder
+                    .forward_taps(image, &condition, &self.wanted, addends.as_ref());
             let logits = self.read(&network.head, &moments, in_order(maps));
             let values = logits.into_data().convert::<f32>().try_into_vec::<f32>();
             all.extend(values.expect("logits are f32"));
@@ -440,7 +440,9 @@ impl Part<'_> {
         let t = self.classifier.reading.t;
         let wanted = &self.classifier.wanted;
         let epoch = Some(self.epoch);
-        let (image, condition) = self.train.batch(rows, t, epoch, &self.tuning.device.clone())?;
+        let (image, condition) = self
+            .train
+            .batch(rows, t, epoch, &self.tuning.device.clone())?;
         let labels = rows.iter().map(|&row| self.train.dataset.label(row));
         let labels: Vec<u32> = labels.collect();
         let weight = rows.len() as f64 / self.batch as f64;
@@ -454,7 +456,12 @@ impl Part<'_> {
         let tracked = |image: Tensor<4>| Tensor::from_inner(image);
         let mut statistics = Vec::new();
         let (mut gradients, loss) = match (self.tuning.tune, &network.feedback) {
-            (Tune::Encoder { recompute: true, .. }, _) => {
+            (
+                Tune::Encoder {
+                    recompute: true, ..
+                },
+                _,
+            ) => {
                 let (of_encoder, (of_head, loss)) = network.encoder.gradients_block_by_block(
                     tracked(image),
                     &tracked_condition,

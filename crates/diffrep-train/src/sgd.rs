@@ -5,8 +5,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{Checkpoint, StepReport};
 use crate::descend::{descend, global_norm};
+use crate::{Checkpoint, StepReport};
 
 /// Settings of stochastic gradient descent, as PyTorch's `SGD` defines them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -61,7 +61,10 @@ mod tests {
             let crew = SideBySide::new(parts).unwrap();
             let found = crew.map(&items, <[usize]>::to_vec);
             assert_eq!(found.concat(), items);
-            assert_eq!(found.len(), parts.min(10).min(10usize.div_ceil(10usize.div_ceil(parts))));
+            assert_eq!(
+                found.len(),
+                parts.min(10).min(10usize.div_ceil(10usize.div_ceil(parts)))
+            );
         }
     }
 }

@@ -85,11 +85,16 @@ impl UNet {
                     Some(sum) => sum + gradient,
                 });
             }
-            found.accumulate(self, GradientsParams::from_grads(gradients, blocks[position]));
+            found.accumulate(
+                self,
+                GradientsParams::from_grads(gradients, blocks[position]),
+            );
         }
         if let Some(of_embedding) = of_embedding {
             let embedding = self.embed(condition, batch);
-            let gradients = (embedding * Tensor::from_inner(of_embedding)).sum().backward();
+            let gradients = (embedding * Tensor::from_inner(of_embedding))
+                .sum()
+                .backward();
             found.accumulate(self, GradientsParams::from_grads(gradients, self));
         }
         (found.grads(), result)

@@ -224,7 +224,8 @@ impl UNet {
         if last <= encoder {
             self.middle_block.layers.clear();
         }
-        self.output_blocks.truncate(last.saturating_sub(encoder + 1));
+        self.output_blocks
+            .truncate(last.saturating_sub(encoder + 1));
         if last < self.taps.len() {
             self.out = None;
         }
