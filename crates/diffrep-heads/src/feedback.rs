@@ -67,6 +67,16 @@ pub struct BatchNorm {
 pub struct BatchStatistics(pub Tensor<1>, pub Tensor<1>);
 
 impl FeedbackSpec {
+    /// Every third block after the middle one, from the second on: of 37 blocks those of the authors'
+    /// code.
+    pub fn usual(blocks: usize) -> Self {
+        let first = blocks.div_ceil(2) + 2;
+        let positions = (first..=blocks).step_by(3);
+        Self {
+            blocks: positions.map(|block| BlockIndex::at(block - 1)).collect(),
+        }
+    }
+
     /// Source and target of each block fed back.
     ///
     /// # Errors
@@ -245,6 +255,12 @@ mod tests {
         FeedbackSpec {
             blocks: blocks.iter().map(index).collect(),
         }
+    }
+
+    #[test]
+    fn the_usual_blocks_are_the_authors() {
+        assert_eq!(FeedbackSpec::usual(37), spec(&[21, 24, 27, 30, 33, 36]));
+        assert_eq!(FeedbackSpec::usual(13), spec(&[9, 12]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod error;
 mod heads;
 mod probe;
+mod tune;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use error::PlanError;
 pub use heads::{HeadsScale, PlannedHead};
 pub use probe::ProbeScale;
+pub use tune::{PlannedTuning, Trained, TuneScale};
 
 /// A value that a paper prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,11 +58,14 @@ pub enum Plan {
     Probe(Experiment<ProbeScale>),
     /// Heads against each other.
     Heads(Experiment<HeadsScale>),
+    /// Trainings with the network in the loop against each other.
+    Tune(Experiment<TuneScale>),
 }
 
-const KNOWN: [(&str, &str); 2] = [
+const KNOWN: [(&str, &str); 3] = [
     ("probe", include_str!("../experiments/probe.toml")),
     ("heads", include_str!("../experiments/heads.toml")),
+    ("table2", include_str!("../experiments/table2.toml")),
 ];
 
 /// Names of the experiments in this crate.
@@ -113,7 +118,10 @@ impl Plan {
         match kind.as_str() {
             "probe" => Experiment::parse(name, text).map(Self::Probe),
             "heads" => Experiment::parse(name, text).map(Self::Heads),
-            other => Err(refuse(format!("its kind is `{other}`: use probe or heads"))),
+            "tune" => Experiment::parse(name, text).map(Self::Tune),
+            other => Err(refuse(format!(
+                "its kind is `{other}`: use probe, heads or tune"
+            ))),
         }
     }
 
@@ -122,6 +130,7 @@ impl Plan {
         match self {
             Self::Probe(experiment) => &experiment.name,
             Self::Heads(experiment) => &experiment.name,
+            Self::Tune(experiment) => &experiment.name,
         }
     }
 
@@ -130,6 +139,7 @@ impl Plan {
         match self {
             Self::Probe(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Heads(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Tune(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -225,7 +235,8 @@ mod tests {
             Plan::parse("x", &text).unwrap_err().to_string()
         };
         assert!(
-            refused("kind = \"heads\"", "kind = \"tails\"").contains("`tails`: use probe or heads")
+            refused("kind = \"heads\"", "kind = \"tails\"")
+                .contains("`tails`: use probe, heads or tune")
         );
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));

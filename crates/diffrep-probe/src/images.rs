@@ -68,7 +68,7 @@ impl Reading {
     }
 
     /// The setting of each block.
-    fn settings(&self, taps: &[TapInfo]) -> Vec<Setting> {
+    pub(crate) fn settings(&self, taps: &[TapInfo]) -> Vec<Setting> {
         let setting = |&block: &BlockIndex| {
             let side = taps
                 .get(block.position())

@@ -15,6 +15,7 @@ mod saved;
 mod study;
 mod train_head;
 mod tune;
+mod tune_study;
 
 pub use compare::{Candidate, Contender, HeadScore};
 pub use convex::{ConvexRecipe, Loss, fit_convex};
@@ -31,3 +32,4 @@ pub use saved::{HeadInfo, SavedHead};
 pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose};
 pub use train_head::{HeadTraining, TrainedHead, best_head, right};
 pub use tune::{Classifier, Network, Trainable, Tune, TuneProgress, Tuned, Tuning};
+pub use tune_study::TuneContender;

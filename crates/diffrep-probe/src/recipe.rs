@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
 
-const KNOWN: [(&str, &str); 10] = [
+const KNOWN: [(&str, &str); 12] = [
     ("paper", include_str!("../recipes/paper.toml")),
     ("release", include_str!("../recipes/release.toml")),
     ("vissl", include_str!("../recipes/vissl.toml")),
@@ -16,6 +16,11 @@ const KNOWN: [(&str, &str); 10] = [
     ("mini", include_str!("../recipes/mini.toml")),
     ("mini-heads", include_str!("../recipes/mini-heads.toml")),
     ("mini-sweep", include_str!("../recipes/mini-sweep.toml")),
+    ("finetune", include_str!("../recipes/finetune.toml")),
+    (
+        "mini-finetune",
+        include_str!("../recipes/mini-finetune.toml"),
+    ),
     ("logistic", include_str!("../recipes/logistic.toml")),
     ("ridge", include_str!("../recipes/ridge.toml")),
     ("knn", include_str!("../recipes/knn.toml")),

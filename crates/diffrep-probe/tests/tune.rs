@@ -207,10 +207,15 @@ fn the_encoder_moves_and_blocks_may_be_computed_again() {
     let before = parameters(&bench.network);
     let after = parameters(&one.classifier.network.encoder);
     let still = parameters(&frozen.classifier.network.encoder);
+    // With a rate of its own of 0 the encoder stays, and the head learns.
+    let fixed = bench.tuned(&encoder(0.0, false));
+    near(&fixed.curve, &frozen.curve, 1e-4);
+    let fixed = parameters(&fixed.classifier.network.encoder);
     for (path, weight) in &after {
         let start = before[path].to_data();
         assert_ne!(weight.to_data(), start, "{path}");
         assert_eq!(still[path].to_data(), start, "{path}");
+        assert_eq!(fixed[path].to_data(), start, "{path}");
     }
     let tune = encoder(0.1, false);
     let trainable = bench.tuning(&tune).trainable(&bench.network).unwrap();

@@ -1,13 +1,18 @@
-//! How the images of a data set become the input of a network.
+//! How the words of a command become what it works on: images, their way into a network, heads.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use diffrep_datasets::{Channels, Fit, Preprocess};
+use diffrep_datasets::{
+    Channels, Dataset, Fit, HoldOut, Preprocess, Split, available_splits, hold_out, open,
+};
+use diffrep_heads::{HeadError, HeadSpec};
 use diffrep_import::preset;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_schedule::ScheduleKind;
+use diffrep_taps::TapInfo;
 use diffrep_unet::UNetConfig;
 
 /// The published network that was trained with the cosine schedule (MODEL_FLAGS in the README of
@@ -96,6 +101,71 @@ pub(crate) fn preprocess(network: &UNetConfig, fit: Fit) -> Result<Preprocess> {
         channels,
         fit,
     })
+}
+
+/// The training images and the official validation split, or a tenth of the training images held out.
+///
+/// # Errors
+///
+/// When there are no training images, or one cannot be read.
+pub(crate) fn train_and_validation(data: &Path) -> Result<(Dataset, Dataset)> {
+    let all = open(data, Split::Train)?;
+    if available_splits(data)?.contains(&Split::Validation) {
+        return Ok((all, open(data, Split::Validation)?));
+    }
+    let (train, validation) = hold_out(all.labels(), HoldOut::Fraction(0.1), 0)?;
+    Ok((all.subset(&train), all.subset(&validation)))
+}
+
+/// A head as a user says it.
+#[derive(Clone, Debug)]
+pub(crate) enum HeadWord {
+    /// By name, in the paper's proportions for the maps at hand.
+    Named(String),
+    /// As a file says.
+    Written(HeadSpec),
+}
+
+impl HeadWord {
+    /// A name, or the path of a TOML file.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither.
+    pub(crate) fn read(head: &str) -> Result<Self> {
+        if Path::new(head).extension().is_none_or(|end| end != "toml") {
+            ensure!(
+                HeadSpec::NAMES.contains(&head),
+                "there is no head `{head}`: use {}, or the path of a TOML file",
+                HeadSpec::NAMES.join(", ")
+            );
+            return Ok(Self::Named(head.into()));
+        }
+        let text = diffrep_artifact::read_bytes(head)?;
+        let text = String::from_utf8_lossy(&text);
+        let spec = toml::from_str(&text).with_context(|| format!("{head} describes no head"))?;
+        Ok(Self::Written(spec))
+    }
+
+    /// The head for maps of `taps`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no tap.
+    pub(crate) fn spec(&self, taps: &[TapInfo]) -> Result<HeadSpec, HeadError> {
+        match self {
+            Self::Named(name) => HeadSpec::named(name, taps),
+            Self::Written(spec) => Ok(spec.clone()),
+        }
+    }
+
+    /// Whether it reads several maps.
+    pub(crate) fn fuses(&self) -> bool {
+        match self {
+            Self::Named(name) => name == "fusion",
+            Self::Written(spec) => matches!(spec, HeadSpec::Fusion { .. }),
+        }
+    }
 }
 
 #[cfg(test)]

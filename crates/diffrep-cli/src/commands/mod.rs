@@ -2,6 +2,7 @@
 
 pub(crate) mod classify;
 pub(crate) mod extract;
+pub(crate) mod finetune;
 pub(crate) mod forward;
 pub(crate) mod import;
 pub(crate) mod input;

@@ -1,7 +1,6 @@
 //! Training and scoring on some columns.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +13,7 @@ use diffrep_probe::{
 use serde::Serialize;
 
 use super::source::{Few, Part};
+use crate::commands::input::HeadWord;
 use crate::printer::Printer;
 
 /// Which classifier is trained.
@@ -22,10 +22,8 @@ pub(super) enum Wanted {
     Neighbours,
     /// Linear, a whole grid in one pass.
     Linear,
-    /// By name, in the paper's proportions for the maps at hand.
-    Named(String),
-    /// As a file says.
-    Written(HeadSpec),
+    /// Of any other kind.
+    Other(HeadWord),
 }
 
 impl Wanted {
@@ -37,33 +35,22 @@ impl Wanted {
             "knn" => return Ok((Self::Neighbours, head)),
             _ => {}
         }
-        if Path::new(head).extension().is_none_or(|end| end != "toml") {
-            ensure!(
-                HeadSpec::NAMES.contains(&head),
-                "there is no head `{head}`: use knn, ridge, logistic, {}, or the path of a TOML file",
-                HeadSpec::NAMES.join(", ")
-            );
-            return Ok((Self::Named(head.into()), "paper"));
-        }
-        let text = diffrep_artifact::read_bytes(head)?;
-        let text = String::from_utf8_lossy(&text);
-        let spec = toml::from_str(&text).with_context(|| format!("{head} describes no head"))?;
-        Ok((Self::Written(spec), "paper"))
+        let head = HeadWord::read(head)
+            .context("--head is knn, ridge, logistic or a head that is trained")?;
+        Ok((Self::Other(head), "paper"))
     }
 
     fn fuses(&self) -> bool {
         match self {
             Self::Linear | Self::Neighbours => false,
-            Self::Named(name) => name == "fusion",
-            Self::Written(spec) => matches!(spec, HeadSpec::Fusion { .. }),
+            Self::Other(head) => head.fuses(),
         }
     }
 
     fn spec(&self, maps: &Maps) -> Result<HeadSpec> {
         Ok(match self {
             Self::Linear | Self::Neighbours => HeadSpec::named("linear", &maps.taps())?,
-            Self::Named(name) => HeadSpec::named(name, &maps.taps())?,
-            Self::Written(spec) => spec.clone(),
+            Self::Other(head) => head.spec(&maps.taps())?,
         })
     }
 }
@@ -193,7 +180,7 @@ impl Bench<'_> {
                     trained_on: train.labels().len(),
                 })
             }
-            (Wanted::Named(_) | Wanted::Written(_), AnyRecipe::Descent(recipe), _) => {
+            (Wanted::Other(_), AnyRecipe::Descent(recipe), _) => {
                 self.other(&train, recipe, group, seed, title)
             }
             (Wanted::Neighbours, ..) => {

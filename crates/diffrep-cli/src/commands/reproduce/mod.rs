@@ -1,11 +1,13 @@
 //! `diffrep reproduce`: runs an experiment file and writes its report.
 
+mod contest;
 mod document;
 mod heads;
 mod pictures;
 mod probe;
 mod protocol;
 mod results;
+mod tune;
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +17,7 @@ use clap::Args;
 use diffrep_artifact::{
     Host, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic,
 };
-use diffrep_datasets::{
-    Dataset, HoldOut, Preprocess, Split, available_splits, balanced_subset, hold_out, open,
-};
+use diffrep_datasets::{Dataset, Preprocess, Split, available_splits, balanced_subset, open};
 use diffrep_extract::Setting;
 use diffrep_import::load;
 use diffrep_plan::{Plan, Published};
@@ -28,7 +28,7 @@ use diffrep_report::Report;
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_unet::UNet;
 
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, schedule_of, train_and_validation, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -98,6 +98,10 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Heads(experiment) => {
                 let dir = args.runs.join(format!("{}-{scale}", experiment.name));
                 heads::run(experiment, scale, &dir, &device, args.device, printer)?;
+            }
+            Plan::Tune(experiment) => {
+                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
+                tune::run(experiment, scale, &dir, &device, args.device, printer)?;
             }
         }
     }
@@ -175,19 +179,13 @@ fn splits(
     test_per_class: Option<usize>,
 ) -> Result<Splits> {
     let available = available_splits(data)?;
-    let all_train = open(data, Split::Train)?;
     if !available.contains(&Split::Test) {
         bail!(
             "{} has no test split: add t10k-* files or a test folder",
             data.display()
         );
     }
-    let (train, validation) = if available.contains(&Split::Validation) {
-        (all_train, open(data, Split::Validation)?)
-    } else {
-        let (train, validation) = hold_out(all_train.labels(), HoldOut::Fraction(0.1), 0)?;
-        (all_train.subset(&train), all_train.subset(&validation))
-    };
+    let (train, validation) = train_and_validation(data)?;
     let test = open(data, Split::Test)?;
     let cut = |dataset: Dataset, per_class: Option<usize>| -> Result<Dataset> {
         Ok(match per_class {

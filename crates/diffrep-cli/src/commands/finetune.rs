@@ -1,0 +1,384 @@
+//! Training with the diffusion model in the loop.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
+use diffrep_datasets::{Dataset, Split, available_splits, balanced_subset, open};
+use diffrep_heads::FeedbackSpec;
+use diffrep_import::{load, read_arch};
+use diffrep_pool::PoolSize;
+use diffrep_probe::{
+    AnyRecipe, Augment, Images, Metrics, Reading, Recipe, Tune, TuneProgress, Tuned, Tuning,
+};
+use diffrep_report::{Cell, Column, Table, to_terminal_table};
+use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_stats::{Interval, wilson};
+use diffrep_taps::{BlockIndex, Encoder};
+use serde::Serialize;
+
+use crate::commands::input::{
+    FitArg, HeadWord, preprocess_of, schedule_of, train_and_validation, training_record,
+};
+use crate::device::DeviceSpec;
+use crate::printer::{Printer, human_duration};
+
+/// Train a head together with the diffusion model, or with feedback layers, or on fresh noise.
+///
+/// Images go through the network in each epoch, with another noise and another flip. `encoder` moves
+/// the network up to the last block that is read (Table 2 of the paper), `feedback` adds the maps of
+/// late blocks to early ones in a second pass (DifFeed), `head` leaves everything else frozen. Each
+/// epoch is saved; the same command goes on where it stopped. The best grid point on the validation
+/// split reads the test split once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    diffrep finetune fixtures/fashion-mnist --checkpoint fixtures/mini/model.safetensors \\\n      \
+    --t 0 --block 5 --pool 8 --recipe mini-finetune --per-class 200 --out runs/finetune\n  \
+    diffrep finetune imagenet/ --checkpoint 256x256_diffusion_uncond.pt --t 90 --block 24 --pool 2 \\\n      \
+    --recompute --parts 4 --device cuda:0 --out runs/table2\n  \
+    diffrep finetune photos/ --checkpoint model.pt --t 90 --block 24 --pool 16 --head fusion \\\n      \
+    --train feedback --out runs/feedback")]
+pub(crate) struct FinetuneArgs {
+    /// Folder of images: IDX files, or one folder a class.
+    data: PathBuf,
+    /// The diffusion model.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    #[arg(long)]
+    arch: Option<PathBuf>,
+    /// What is trained beside the head.
+    #[arg(long, default_value = "encoder")]
+    train: TrainArg,
+    /// Timestep.
+    #[arg(long)]
+    t: usize,
+    /// Block, counted from 1; several, separated by commas, for --head fusion.
+    #[arg(long, value_delimiter = ',', required = true)]
+    block: Vec<usize>,
+    /// Side that maps are pooled to.
+    #[arg(long, default_value_t = 2)]
+    pool: usize,
+    /// linear, mlp, cnn, attention, fusion (in the paper's proportions), or a TOML file.
+    #[arg(long, default_value = "linear")]
+    head: String,
+    /// Recipe by name or a TOML file; its whole grid is tried.
+    #[arg(long, default_value = "finetune")]
+    recipe: String,
+    /// Learning rate of the encoder as a share of the head's.
+    #[arg(long, default_value_t = 0.1)]
+    encoder_rate: f64,
+    /// Compute blocks again on the way back: less memory, one more forward pass.
+    #[arg(long)]
+    recompute: bool,
+    /// Late blocks that are fed back; every third one without it.
+    #[arg(long, value_delimiter = ',')]
+    feed_back: Vec<usize>,
+    /// Score a moving average of the weights with this decay.
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
+    /// Cut each batch into so many parts, whose gradients are summed: less memory.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    parts: u64,
+    /// The same noise in each epoch.
+    #[arg(long)]
+    fixed_noise: bool,
+    /// No flips.
+    #[arg(long)]
+    no_flip: bool,
+    /// Train on so many images of each class.
+    #[arg(long, value_name = "N")]
+    per_class: Option<usize>,
+    /// Folder for checkpoints and results.
+    #[arg(long)]
+    out: PathBuf,
+    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
+    /// or else linear.
+    #[arg(long, value_parser = super::pretrain::parse_schedule)]
+    schedule: Option<ScheduleKind>,
+    /// How images are brought to the network's size; without it as in the network's training, or
+    /// else crop.
+    #[arg(long)]
+    fit: Option<FitArg>,
+    /// Names initial weights, batch order, noise and flips.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where to compute: flex, cuda:N, tch.
+    #[arg(long, default_value = "flex")]
+    device: DeviceSpec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TrainArg {
+    /// The head alone.
+    Head,
+    /// Feedback layers and the head.
+    Feedback,
+    /// The network up to the last block that is read, and the head.
+    Encoder,
+}
+
+/// What `results.json` holds.
+#[derive(Debug, Serialize)]
+struct Results<'a> {
+    reading: &'a Reading,
+    head: &'a diffrep_heads::HeadSpec,
+    tune: &'a Tune,
+    augment: Augment,
+    recipe: &'a Recipe,
+    seed: u64,
+    trainable: diffrep_probe::Trainable,
+    images: [usize; 3],
+    tried: Vec<Tried>,
+    chosen: usize,
+    test: Option<Score>,
+    seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Tried {
+    point: diffrep_probe::Point,
+    epoch: usize,
+    validation: f64,
+    curve: Vec<diffrep_probe::EpochScore>,
+}
+
+#[derive(Debug, Serialize)]
+struct Score {
+    #[serde(flatten)]
+    interval: Interval,
+    #[serde(flatten)]
+    metrics: Metrics,
+}
+
+pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
+    let start = Instant::now();
+    let device = args.device.open()?;
+    let AnyRecipe::Descent(recipe) = AnyRecipe::named(&args.recipe)? else {
+        bail!(
+            "recipe {} takes no steps: use finetune, mini-finetune or one of your own",
+            args.recipe
+        );
+    };
+    if let Some(decay) = args.ema {
+        ensure!(
+            (0.0..1.0).contains(&decay),
+            "--ema must be at least 0 and below 1"
+        );
+    }
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let imported = load(&args.checkpoint, arch, &device)?;
+    let record = training_record(&imported.metadata)?;
+    let network = imported.network;
+    let kind = args.schedule;
+    let kind = kind.unwrap_or(schedule_of(record.as_ref(), network.config()));
+    let schedule = Schedule::new(kind, 1000);
+    let preprocess = preprocess_of(record.as_ref(), network.config(), args.fit)?;
+    let taps = network.taps();
+    let reading = Reading {
+        t: Some(args.t),
+        blocks: blocks(&args.block)?,
+        pool: PoolSize::new(args.pool)?,
+    };
+    reading.check(&taps, &schedule)?;
+    let spec = HeadWord::read(&args.head)?.spec(&reading.pooled_taps(&taps))?;
+    let tune = match args.train {
+        TrainArg::Head => Tune::Head,
+        TrainArg::Encoder => Tune::Encoder {
+            rate: args.encoder_rate,
+            recompute: args.recompute,
+        },
+        TrainArg::Feedback if args.feed_back.is_empty() => Tune::Feedback {
+            blocks: FeedbackSpec::usual(taps.len()).blocks,
+        },
+        TrainArg::Feedback => Tune::Feedback {
+            blocks: blocks(&args.feed_back)?,
+        },
+    };
+    let (train, validation) = train_and_validation(&args.data)?;
+    let train = match args.per_class {
+        None => train,
+        Some(count) => train.subset(&balanced_subset(train.labels(), count, args.seed)?),
+    };
+    let test = available_splits(&args.data)?.contains(&Split::Test);
+    let test = test.then(|| open(&args.data, Split::Test)).transpose()?;
+    let augment = Augment {
+        fresh_noise: !args.fixed_noise,
+        flip: !args.no_flip,
+    };
+    let images = |dataset| Images {
+        dataset,
+        preprocess,
+        schedule: &schedule,
+        seed: args.seed,
+        augment,
+    };
+    let tuning = Tuning {
+        tune: &tune,
+        reading: &reading,
+        spec: &spec,
+        classes: train.class_names().len(),
+        recipe: &recipe,
+        ema: args.ema,
+        parts: args.parts as usize,
+        workers: args.device.workers().min(args.parts as usize),
+        seed: args.seed,
+        device: &device,
+    };
+    let trainable = tuning.trainable(&network)?;
+    create_dir_all(&args.out)?;
+    let _lock = Lock::acquire(&args.out)?;
+    let mut determines = serde_json::json!({
+        "encoder": imported.sha256, "schedule": kind, "preprocess": preprocess,
+        "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
+        "timestep, blocks or pool": reading, "head": spec, "tuning": tune, "augmentation": augment,
+        "recipe": recipe, "moving average": args.ema, "parts": args.parts, "seed": args.seed,
+    });
+    let points = recipe.grid();
+    let mut tried: Vec<Tuned> = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        determines["grid point"] = serde_json::json!(point);
+        let path = args.out.join(format!("checkpoint-{index}.safetensors"));
+        let title = match points.len() {
+            1 => "train".to_string(),
+            of => format!("train {} of {of}", index + 1),
+        };
+        let per_epoch = train.len() + validation.len();
+        let mut progress = printer.progress(&title, (recipe.epochs * per_epoch) as u64);
+        let mut done = 0;
+        let run = tuning.run(
+            *point,
+            network.clone(),
+            &images(&train),
+            &images(&validation),
+            Some((&path, &determines)),
+            |at| {
+                match at {
+                    TuneProgress::Trained { epoch, images } => {
+                        // A training that was taken up again starts in a later epoch.
+                        done = done.max((epoch - 1) * per_epoch) + images;
+                    }
+                    TuneProgress::Scored { images } => done += images,
+                }
+                progress.at(done as u64, "");
+            },
+        );
+        progress.finish();
+        tried.push(run?);
+    }
+    let mut chosen = 0;
+    for index in 1..tried.len() {
+        if tried[index].validation > tried[chosen].validation {
+            chosen = index;
+        }
+    }
+    let scored = test
+        .as_ref()
+        .map(|test| -> Result<Score> {
+            let mut progress = printer.progress("test", test.len() as u64);
+            let mut done = 0;
+            let logits = tried[chosen]
+                .classifier
+                .logits(&images(test), &device, |count| {
+                    done += count as u64;
+                    progress.at(done, "");
+                });
+            progress.finish();
+            let metrics = Metrics::of(&logits?, test.labels(), tuning.classes);
+            let right = (metrics.top1 * test.len() as f64).round() as u64;
+            Ok(Score {
+                interval: wilson(right, test.len() as u64, 0.95)?,
+                metrics,
+            })
+        })
+        .transpose()?;
+    let results = Results {
+        reading: &reading,
+        head: &spec,
+        tune: &tune,
+        augment,
+        recipe: &recipe,
+        seed: args.seed,
+        trainable,
+        images: [
+            train.len(),
+            validation.len(),
+            test.as_ref().map_or(0, Dataset::len),
+        ],
+        tried: tried
+            .into_iter()
+            .zip(&points)
+            .map(|(tuned, point)| Tried {
+                point: *point,
+                epoch: tuned.epoch,
+                validation: tuned.validation,
+                curve: tuned.curve,
+            })
+            .collect(),
+        chosen,
+        test: scored,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    write_json_atomic(args.out.join("results.json"), &results)?;
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&results)?);
+    } else {
+        printer.result(&to_terminal_table(&table(&results)));
+        printer.say(&format!(
+            "results: {} ({})",
+            args.out.join("results.json").display(),
+            human_duration(results.seconds)
+        ));
+    }
+    Ok(())
+}
+
+fn blocks(numbers: &[usize]) -> Result<Vec<BlockIndex>> {
+    let index = |&block: &usize| BlockIndex::new(block).context("blocks are counted from 1");
+    numbers.iter().map(index).collect()
+}
+
+fn table(results: &Results<'_>) -> Table {
+    let rows = results.tried.iter().enumerate().map(|(index, tried)| {
+        let test = results.test.as_ref().filter(|_| index == results.chosen);
+        vec![
+            Cell::text(format!("{:.0e}", tried.point.learning_rate)),
+            Cell::text(tried.point.weight_decay.to_string()),
+            Cell::text(format!("{} of {}", tried.epoch, tried.curve.len())),
+            Cell::number(tried.validation * 100.0, 2),
+            match test {
+                None => Cell::missing(),
+                Some(score) => Cell::text(format!(
+                    "{:.2} [{:.2}, {:.2}]",
+                    score.interval.estimate * 100.0,
+                    score.interval.low * 100.0,
+                    score.interval.high * 100.0
+                )),
+            },
+        ]
+    });
+    let trained = results.trainable;
+    Table {
+        caption: format!(
+            "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder) on {} \
+             images; test of the best on {} validation images, with its 95 % Wilson interval",
+            trained.head + trained.feedback + trained.encoder,
+            trained.head,
+            trained.feedback,
+            trained.encoder,
+            results.images[0],
+            results.images[1],
+        ),
+        columns: vec![
+            Column::text("rate"),
+            Column::text("decay"),
+            Column::text("epoch kept"),
+            Column::number("validation").with_unit("%"),
+            Column::number("test top-1").with_unit("%"),
+        ],
+        rows: rows.collect(),
+        highlight: vec![results.chosen],
+    }
+}

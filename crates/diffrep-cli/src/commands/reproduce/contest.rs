@@ -1,0 +1,446 @@
+//! Contenders on the same test images: how they are compared, and the report.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use diffrep_artifact::{Record, Sha256Hex, write_record};
+use diffrep_plan::{Experiment, Published, Settings};
+use diffrep_probe::{HeadScore, Recipe, Splits};
+use diffrep_report::{
+    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, LineChart, LineStyle,
+    NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
+    to_terminal_table,
+};
+use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
+use serde::{Deserialize, Serialize};
+
+use super::{Ground, orientation, write_report};
+use crate::device::DeviceSpec;
+use crate::printer::{Printer, human_duration};
+
+const RESAMPLES: usize = 10_000;
+const LEVEL: f64 = 0.95;
+const PERCENT: f64 = 100.0;
+
+/// What `results.json` holds. Nothing is printed or plotted that is not in here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Results<S> {
+    scale: String,
+    settings: S,
+    published: Vec<Published>,
+    data: Counts,
+    resamples: usize,
+    contenders: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counts {
+    classes: usize,
+    train: usize,
+    validation: usize,
+    test: usize,
+}
+
+/// A head with its scores and its lead over the first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    recipe: Recipe,
+    scores: Vec<HeadScore>,
+    test: Spread,
+    ahead: Option<PairedDifference>,
+    verdict: Option<Verdict>,
+}
+
+/// What differs between contests in the words of their reports.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    /// Schema and version of `results.json`.
+    pub(super) schema: (&'static str, u32),
+    /// What a contender is, and several of them.
+    pub(super) one: &'static str,
+    pub(super) many: &'static str,
+    /// What they stand on.
+    pub(super) on: &'static str,
+    /// The order of the papers, as a sentence without its end.
+    pub(super) order: Option<&'static str>,
+    /// How features reach the heads.
+    pub(super) features: &'static str,
+    /// How the contest was held.
+    pub(super) protocol: &'static str,
+}
+
+/// Contenders so far; the first is the one that the others are compared with.
+#[derive(Debug)]
+pub(super) struct Contest<'a> {
+    words: Words,
+    seeds: &'a [u64],
+    entries: Vec<Entry>,
+}
+
+impl<'a> Contest<'a> {
+    pub(super) fn new(words: Words, seeds: &'a [u64]) -> Self {
+        Self {
+            words,
+            seeds,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Takes the scores of a contender in, one for each seed.
+    pub(super) fn enter(
+        &mut self,
+        name: &str,
+        recipe: &Recipe,
+        scores: Vec<HeadScore>,
+    ) -> Result<()> {
+        let right = |scores: &[HeadScore]| -> Vec<Vec<bool>> {
+            scores.iter().map(|score| score.correct.0.clone()).collect()
+        };
+        let ahead = self
+            .entries
+            .first()
+            .map(|first| {
+                let (ours, theirs) = (right(&scores), right(&first.scores));
+                paired_bootstrap_seeds(&ours, &theirs, RESAMPLES, LEVEL, 0)
+            })
+            .transpose()?;
+        let accuracies: Vec<f64> = scores.iter().map(|score| score.test).collect();
+        self.entries.push(Entry {
+            name: name.into(),
+            recipe: recipe.clone(),
+            test: Spread::of(&accuracies)?,
+            verdict: ahead.map(|ahead| verdict(&ahead, 0.0)),
+            ahead,
+            scores,
+        });
+        Ok(())
+    }
+
+    /// Writes results and report, and prints the table.
+    #[allow(clippy::too_many_arguments, reason = "what an experiment runs with")]
+    pub(super) fn finish<S: Settings + Clone + Serialize>(
+        self,
+        experiment: &Experiment<S>,
+        scale_name: &str,
+        ground: &Ground,
+        splits: &Splits,
+        spec: DeviceSpec,
+        dir: &Path,
+        start: Instant,
+        printer: Printer,
+    ) -> Result<()> {
+        let scale = experiment.scale(scale_name)?;
+        let results = Results {
+            scale: scale_name.into(),
+            settings: scale.clone(),
+            published: experiment.published.clone(),
+            data: Counts {
+                classes: splits.train.class_names().len(),
+                train: splits.train.len(),
+                validation: splits.validation.len(),
+                test: splits.test.len(),
+            },
+            resamples: RESAMPLES,
+            contenders: self.entries,
+        };
+        let record = ground.record(
+            self.words.schema,
+            Sha256Hex::hash_json(scale)?,
+            splits,
+            self.seeds.first().copied(),
+            spec,
+            results,
+        )?;
+        write_record(dir.join("results.json"), &record)?;
+        let shown = Shown {
+            words: self.words,
+            seeds: self.seeds,
+            results: &record.data,
+        };
+        write_report(&shown.report(&experiment.title, &record), dir)?;
+        if printer.json() {
+            printer.result(&serde_json::to_string_pretty(&record)?);
+        } else {
+            printer.result(&to_terminal_table(&shown.table()));
+        }
+        printer.say(&format!(
+            "report: {} ({})",
+            dir.join("report.html").display(),
+            human_duration(start.elapsed().as_secs_f64())
+        ));
+        Ok(())
+    }
+}
+
+/// A contest as a reader sees it.
+struct Shown<'a, S> {
+    words: Words,
+    seeds: &'a [u64],
+    results: &'a Results<S>,
+}
+
+impl<S: Serialize> Shown<'_, S> {
+    fn report(&self, title: &str, record: &Record<Results<S>>) -> Report {
+        let results = self.results;
+        let first = results
+            .contenders
+            .first()
+            .map_or("", |entry| entry.name.as_str());
+        let best = results
+            .contenders
+            .iter()
+            .max_by(|a, b| a.test.mean.total_cmp(&b.test.mean));
+        let subtitle = best.map_or_else(String::new, |best| {
+            format!(
+                "Of {} {} {} **{}** is best: {:.2} % top-1 on {} test images (mean over {} seeds).",
+                results.contenders.len(),
+                self.words.many,
+                self.words.on,
+                best.name,
+                best.test.mean * PERCENT,
+                results.data.test,
+                best.test.n
+            )
+        });
+        let verdicts = results
+            .contenders
+            .iter()
+            .filter_map(|entry| {
+                let ahead = entry.ahead?;
+                let one = self.words.one;
+                Some(VerdictLine {
+                    claim: format!("The {one} `{}` beats the {one} `{first}`", entry.name),
+                    answer: match entry.verdict? {
+                        Verdict::Yes => Answer::Yes,
+                        Verdict::No => Answer::No,
+                        Verdict::Undecided => Answer::Undecided,
+                    },
+                    evidence: format!(
+                        "{:+.2} points, {:.0} % interval {:+.2} to {:+.2}, on {} test images, each seed \
+                         averaged",
+                        ahead.difference * PERCENT,
+                        ahead.level * PERCENT,
+                        ahead.low * PERCENT,
+                        ahead.high * PERCENT,
+                        ahead.n
+                    ),
+                })
+            })
+            .collect();
+        Report {
+            title: title.into(),
+            subtitle,
+            verdicts,
+            sections: vec![self.accuracy(first), self.curves(), self.protocol(record)],
+        }
+    }
+
+    fn table(&self) -> Table {
+        let results = self.results;
+        let best = results
+            .contenders
+            .iter()
+            .map(|entry| entry.test.mean)
+            .fold(0.0, f64::max);
+        let rows = results.contenders.iter().map(|entry| {
+            let chosen = entry.scores.first();
+            let accuracy = Cell::number(entry.test.mean * PERCENT, 2);
+            vec![
+                Cell::text(entry.name.clone()),
+                chosen.map_or_else(Cell::missing, |s| Cell::text(s.candidate.columns.join(" "))),
+                chosen.map_or_else(Cell::missing, |s| Cell::text(s.parameters.to_string())),
+                chosen.map_or_else(Cell::missing, |s| {
+                    Cell::text(format!("{:.0e}", s.point.learning_rate))
+                }),
+                if entry.test.mean == best {
+                    accuracy.best()
+                } else {
+                    accuracy
+                },
+                Cell::text(format!(
+                    "{:.2} to {:.2}",
+                    entry.test.min * PERCENT,
+                    entry.test.max * PERCENT
+                )),
+                entry.ahead.map_or_else(Cell::missing, |d| {
+                    Cell::text(format!(
+                        "{:+.2} [{:+.2}, {:+.2}]",
+                        d.difference * PERCENT,
+                        d.low * PERCENT,
+                        d.high * PERCENT
+                    ))
+                }),
+            ]
+        });
+        Table {
+            caption: format!(
+                "Top-1 accuracy on the {} test images, read once a seed ({} seeds). Block, rate and decay \
+                 were chosen on {} validation images with the first seed. The lead over the first row \
+                 is paired, with a 95 % bootstrap interval over images.",
+                results.data.test,
+                self.seeds.len(),
+                results.data.validation
+            ),
+            columns: vec![
+                Column::text("head"),
+                Column::text("reads"),
+                Column::number("parameters"),
+                Column::number("rate"),
+                Column::number("top-1").with_unit("%"),
+                Column::number("range").with_unit("%"),
+                Column::number("ahead by").with_unit("points"),
+            ],
+            rows: rows.collect(),
+            highlight: Vec::new(),
+        }
+    }
+
+    fn accuracy(&self, first: &str) -> Section {
+        let results = self.results;
+        let rows = results.contenders.iter().filter_map(|entry| {
+            let d = entry.ahead?;
+            Some(DifferenceRow {
+                label: entry.name.clone(),
+                difference: d.difference * PERCENT,
+                low: d.low * PERCENT,
+                high: d.high * PERCENT,
+            })
+        });
+        let plot = DifferencePlot {
+            title: format!("Lead over the {} {first}", self.words.one),
+            axis: Axis::new("difference in top-1 (points)", AxisScale::Linear),
+            below: "worse".into(),
+            above: "better".into(),
+            rows: rows.collect(),
+            decimals: 2,
+        };
+        let mut blocks = vec![Block::Table(self.table())];
+        if !plot.rows.is_empty() {
+            blocks.push(Block::Figure(Figure {
+                caption: "Paired differences with their 95 % intervals.".into(),
+                chart: plot.into(),
+            }));
+        }
+        blocks.push(Block::Note {
+            kind: NoteKind::Info,
+            text: diffrep_report::escape_inline(&format!(
+                "{} {}",
+                orientation(&results.published),
+                self.ordering()
+            )),
+        });
+        Section {
+            title: "Accuracy".into(),
+            blocks,
+        }
+    }
+
+    /// The order of the heads here, from best to worst.
+    fn ordering(&self) -> String {
+        let results = self.results;
+        let mut order: Vec<&Entry> = results.contenders.iter().collect();
+        order.sort_by(|a, b| b.test.mean.total_cmp(&a.test.mean));
+        let names: Vec<&str> = order.iter().map(|entry| entry.name.as_str()).collect();
+        let here = format!("the order here, by mean accuracy, is {}.", names.join(", "));
+        match self.words.order {
+            Some(papers) => format!("{papers}; {here}"),
+            None => format!("From best to worst: {}.", names.join(", ")),
+        }
+    }
+
+    fn curves(&self) -> Section {
+        let results = self.results;
+        let series = results.contenders.iter().filter_map(|entry| {
+            let score = entry.scores.first()?;
+            let points = score.curve.iter().enumerate();
+            let points = points.map(|(i, s)| Point::new((i + 1) as f64, s.validation_loss));
+            Some(Series {
+                style: LineStyle::Solid,
+                ..Series::new(entry.name.clone(), points.collect())
+            })
+        });
+        let chart = LineChart {
+            title: "Validation loss".into(),
+            x: Axis::new("epoch", AxisScale::Linear),
+            y: Axis::new("cross entropy (nats)", AxisScale::Linear),
+            series: series.collect(),
+            reference_lines: Vec::new(),
+            annotations: Vec::new(),
+        };
+        Section {
+            title: "How they learned".into(),
+            blocks: vec![Block::Figure(Figure {
+                caption: "Loss on the validation images after each epoch, first seed, chosen rate."
+                    .into(),
+                chart: chart.into(),
+            })],
+        }
+    }
+
+    fn protocol(&self, record: &Record<Results<S>>) -> Section {
+        let results = self.results;
+        let p = &record.provenance;
+        let mut pairs = vec![
+            (
+                "training images".to_string(),
+                results.data.train.to_string(),
+            ),
+            (
+                "validation images".into(),
+                results.data.validation.to_string(),
+            ),
+            ("test images".into(), results.data.test.to_string()),
+            (
+                "seeds (weights, order, noise)".into(),
+                format!("{:?}", self.seeds),
+            ),
+            ("features".into(), self.words.features.into()),
+            (
+                "optimiser".into(),
+                "Adam (0.9, 0.999), decoupled weight decay, cross entropy".into(),
+            ),
+            (
+                "intervals".into(),
+                format!("95 %, {} bootstrap resamples of images", results.resamples),
+            ),
+        ];
+        let mut told = BTreeSet::new();
+        for entry in &results.contenders {
+            let r = &entry.recipe;
+            if told.insert(r.name.clone()) {
+                let patience = r.patience.map_or_else(String::new, |patience| {
+                    format!(", stops after {patience} epochs without a lower validation loss and keeps the lowest")
+                });
+                pairs.push((
+                    format!("recipe {}", r.name),
+                    format!(
+                        "{} epochs{patience}, batch {}, learning rate x {} every {} epochs, rates {:?}, decays {:?}",
+                        r.epochs, r.batch, r.step_factor, r.step_every, r.learning_rates, r.weight_decays
+                    ),
+                ));
+            }
+        }
+        pairs.push(("diffrep".into(), p.diffrep_version.clone()));
+        pairs.push(("device".into(), p.device.clone()));
+        if let Some(hash) = &p.checkpoint_sha256 {
+            pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
+        }
+        if let Some(hash) = &p.data_sha256 {
+            pairs.push(("training images SHA-256".into(), hash.to_string()));
+        }
+        pairs.push(("settings SHA-256".into(), p.config_sha256.to_string()));
+        Section {
+            title: "Protocol".into(),
+            blocks: vec![
+                Block::Paragraph(self.words.protocol.into()),
+                Block::KeyValues(pairs),
+            ],
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `kind = "tune"`: trainings with the diffusion model in the loop (Table 2 of the paper).
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use diffrep_artifact::{Lock, create_dir_all};
+use diffrep_heads::FeedbackSpec;
+use diffrep_plan::{Experiment, PlannedTuning, Trained, TuneScale};
+use diffrep_pool::PoolSize;
+use diffrep_probe::{Augment, Reading, Recipe, Study, Subject, Tune, TuneContender};
+use diffrep_taps::{BlockIndex, Encoder};
+
+use super::contest::{Contest, Words};
+use super::heads::head_spec;
+use super::{Ground, setting, splits, watched};
+use crate::device::DeviceSpec;
+use crate::printer::Printer;
+
+const WORDS: Words = Words {
+    schema: ("diffrep.tune", 1),
+    one: "training",
+    many: "trainings",
+    on: "from the same diffusion model",
+    order: None,
+    features: "computed in each epoch, with new noise and flips where the name says so",
+    protocol: "Images go through the network in each epoch. Block, rate and decay are chosen on the \
+        validation images with the first seed. What the head reads is standardised with means and \
+        deviations of the untrained network's maps. The last epoch's weights are scored. All \
+        trainings see the same images; the test images carry the same noise for all. Intervals \
+        resample test images: they do not cover another training of the diffusion model.",
+};
+
+pub(super) fn run(
+    experiment: &Experiment<TuneScale>,
+    scale_name: &str,
+    dir: &Path,
+    device: &Device,
+    spec: DeviceSpec,
+    printer: Printer,
+) -> Result<()> {
+    let start = Instant::now();
+    let scale = experiment.scale(scale_name)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
+    create_dir_all(dir)?;
+    let _lock = Lock::acquire(dir)?;
+    let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    let blocks = ground.network.taps().len();
+    let recipe = Recipe::named(&scale.recipe)?;
+    let study = Study {
+        dir,
+        preprocess: ground.preprocess,
+        schedule: &ground.schedule,
+        device,
+        workers: spec.workers(),
+    };
+    let subject = Subject {
+        name: "diffusion".into(),
+        encoder: &ground.network,
+        hash: ground.sha256.to_string(),
+    };
+    let mut contest = Contest::new(WORDS, &scale.seeds);
+    for planned in &scale.contenders {
+        let contender = contender(planned, scale, &recipe, blocks)?;
+        let scores = watched(printer, |on| {
+            study.tune(&subject, &splits, &contender, &scale.seeds, on)
+        })?;
+        contest.enter(&planned.name, &recipe, scores)?;
+    }
+    contest.finish(
+        experiment, scale_name, &ground, &splits, spec, dir, start, printer,
+    )
+}
+
+fn contender(
+    planned: &PlannedTuning,
+    scale: &TuneScale,
+    recipe: &Recipe,
+    blocks: usize,
+) -> Result<TuneContender> {
+    let pool = PoolSize::new(planned.pool)?;
+    let index =
+        |block: usize| -> Result<BlockIndex> { Ok(setting(None, block, planned.pool)?.block) };
+    let candidates = planned.blocks.iter().map(|&block| {
+        let reading = Reading {
+            t: Some(scale.timestep),
+            blocks: vec![index(block)?],
+            pool,
+        };
+        Ok((reading, head_spec(&planned.head, pool)?))
+    });
+    Ok(TuneContender {
+        name: planned
+            .name
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "-"),
+        tune: match &planned.train {
+            Trained::Head => Tune::Head,
+            Trained::Feedback { blocks: late } if late.is_empty() => Tune::Feedback {
+                blocks: FeedbackSpec::usual(blocks).blocks,
+            },
+            Trained::Feedback { blocks: late } => Tune::Feedback {
+                blocks: late.iter().copied().map(index).collect::<Result<_>>()?,
+            },
+            &Trained::Encoder { rate, recompute } => Tune::Encoder { rate, recompute },
+        },
+        candidates: candidates.collect::<Result<_>>()?,
+        recipe: recipe.clone(),
+        augment: Augment {
+            fresh_noise: planned.fresh_noise,
+            flip: planned.flip,
+        },
+        ema: None,
+        parts: scale.parts,
+    })
+}

@@ -1,0 +1,243 @@
+//! Trainings with the encoder in the loop, compared on the same images: each tuned on the validation
+//! split with the first seed, then scored on the test split once a seed.
+
+use diffrep_artifact::create_dir_all;
+use diffrep_datasets::Dataset;
+use diffrep_heads::HeadSpec;
+use diffrep_taps::Encoder;
+use diffrep_unet::UNet;
+use serde::{Deserialize, Serialize};
+
+use crate::train_head::{right, share};
+use crate::{
+    Augment, Bits, Candidate, HeadScore, Images, Point, ProbeError, Progress, Reading, Recipe,
+    Splits, Study, Subject, Tune, TuneProgress, Tuned, Tuning,
+};
+
+/// What competes under one name, and how it is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuneContender {
+    /// Its name in results and file names.
+    pub name: String,
+    /// What is trained beside the head.
+    pub tune: Tune,
+    /// Of these heads, and what they read, the best on the validation split is taken.
+    pub candidates: Vec<(Reading, HeadSpec)>,
+    /// The recipe; with the first seed its whole grid is tried.
+    pub recipe: Recipe,
+    /// What happens to training images in each epoch.
+    pub augment: Augment,
+    /// Decay of a moving average of the weights.
+    pub ema: Option<f64>,
+    /// Parts of a batch that are computed side by side.
+    pub parts: usize,
+}
+
+impl Study<'_> {
+    /// Scores a contender once a seed. A training that was stopped goes on at its last epoch.
+    ///
+    /// # Errors
+    ///
+    /// When an image cannot be read, something does not fit the network, or a training diverges.
+    pub fn tune(
+        &self,
+        subject: &Subject<'_, UNet>,
+        splits: &Splits,
+        contender: &TuneContender,
+        seeds: &[u64],
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Vec<HeadScore>, ProbeError> {
+        let data = [&splits.train, &splits.validation, &splits.test]
+            .into_iter()
+            .map(Dataset::fingerprint)
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut scores: Vec<HeadScore> = Vec::new();
+        let mut chosen = None;
+        for &seed in seeds {
+            let mut tried: Vec<(&(Reading, HeadSpec), Point)> = Vec::new();
+            match chosen {
+                Some(chosen) => tried.push(chosen),
+                None => {
+                    for candidate in &contender.candidates {
+                        let grid = contender.recipe.grid();
+                        tried.extend(grid.into_iter().map(|point| (candidate, point)));
+                    }
+                }
+            }
+            let determines = serde_json::json!({
+                "encoder": subject.hash, "images": data, "preprocess": self.preprocess,
+                "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
+                "contender": contender, "tried": tried, "seed": seed,
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            let name = format!("tune-{}-seed{seed}", contender.name);
+            let score = self.step(&name, &determines, on, |on| {
+                let mut best: Option<(Tuned, &(Reading, HeadSpec), Point)> = None;
+                for (index, &(candidate, point)) in tried.iter().enumerate() {
+                    let title = match tried.len() {
+                        1 => name.clone(),
+                        of => format!("{name} ({} of {of})", index + 1),
+                    };
+                    let one = One {
+                        study: self,
+                        subject,
+                        contender,
+                        candidate,
+                        seed,
+                    };
+                    let file = format!("{name}-{index}.safetensors");
+                    let tuned = one.train(splits, point, &file, &determines, &title, on)?;
+                    if best
+                        .as_ref()
+                        .is_none_or(|(b, ..)| tuned.validation > b.validation)
+                    {
+                        best = Some((tuned, candidate, point));
+                    }
+                }
+                let (tuned, candidate, point) = best.ok_or(ProbeError::Empty {
+                    split: "candidates",
+                })?;
+                let one = One {
+                    study: self,
+                    subject,
+                    contender,
+                    candidate,
+                    seed,
+                };
+                one.score(tuned, splits, point, &name, on)
+            })?;
+            if chosen.is_none() {
+                chosen = tried.into_iter().find(|((reading, head), point)| {
+                    let columns = columns(reading, subject.encoder);
+                    score.candidate
+                        == Candidate {
+                            head: head.clone(),
+                            columns,
+                        }
+                        && score.point == *point
+                });
+            }
+            scores.push(score);
+        }
+        Ok(scores)
+    }
+}
+
+/// The columns that a store would have for what is read.
+fn columns(reading: &Reading, encoder: &UNet) -> Vec<String> {
+    let settings = reading.settings(&encoder.taps());
+    settings.iter().map(|setting| setting.column()).collect()
+}
+
+/// A training of a contender.
+struct One<'a> {
+    study: &'a Study<'a>,
+    subject: &'a Subject<'a, UNet>,
+    contender: &'a TuneContender,
+    candidate: &'a (Reading, HeadSpec),
+    seed: u64,
+}
+
+impl One<'_> {
+    fn images<'b>(&'b self, dataset: &'b Dataset) -> Images<'b> {
+        Images {
+            dataset,
+            preprocess: self.study.preprocess,
+            schedule: self.study.schedule,
+            seed: self.seed,
+            augment: self.contender.augment,
+        }
+    }
+
+    fn tuning(&self, classes: usize) -> Tuning<'_> {
+        let (reading, spec) = self.candidate;
+        Tuning {
+            tune: &self.contender.tune,
+            reading,
+            spec,
+            classes,
+            recipe: &self.contender.recipe,
+            ema: self.contender.ema,
+            parts: self.contender.parts,
+            workers: self.study.workers.min(self.contender.parts),
+            seed: self.seed,
+            device: self.study.device,
+        }
+    }
+
+    fn train(
+        &self,
+        splits: &Splits,
+        point: Point,
+        file: &str,
+        determines: &serde_json::Value,
+        title: &str,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Tuned, ProbeError> {
+        let folder = self.study.dir.join("trainings");
+        create_dir_all(&folder)?;
+        let per_epoch = splits.train.len() + splits.validation.len();
+        let total = per_epoch * self.contender.recipe.epochs;
+        let mut done = 0;
+        self.tuning(splits.train.class_names().len()).run(
+            point,
+            self.subject.encoder.clone(),
+            &self.images(&splits.train),
+            &self.images(&splits.validation),
+            Some((&folder.join(file), determines)),
+            |at| {
+                match at {
+                    TuneProgress::Trained { epoch, images } => {
+                        done = done.max((epoch - 1) * per_epoch) + images;
+                    }
+                    TuneProgress::Scored { images } => done += images,
+                }
+                on(Progress::At {
+                    name: title,
+                    done,
+                    total,
+                });
+            },
+        )
+    }
+
+    fn score(
+        &self,
+        tuned: Tuned,
+        splits: &Splits,
+        point: Point,
+        name: &str,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<HeadScore, ProbeError> {
+        let (reading, head) = self.candidate;
+        let title = format!("{name}: test");
+        let mut done = 0;
+        let test = self.images(&splits.test);
+        let logits = tuned.classifier.logits(&test, self.study.device, |count| {
+            done += count;
+            on(Progress::At {
+                name: &title,
+                done,
+                total: splits.test.len(),
+            });
+        })?;
+        let right = right(&logits, splits.test.labels());
+        let tuning = self.tuning(splits.train.class_names().len());
+        let trained = tuning.trainable(self.subject.encoder)?;
+        Ok(HeadScore {
+            candidate: Candidate {
+                head: head.clone(),
+                columns: columns(reading, self.subject.encoder),
+            },
+            point,
+            parameters: trained.head + trained.feedback + trained.encoder,
+            seed: self.seed,
+            epoch: tuned.epoch,
+            validation: tuned.validation,
+            curve: tuned.curve,
+            test: share(&right),
+            correct: Bits(right),
+        })
+    }
+}
