@@ -3,6 +3,7 @@
 mod error;
 mod heads;
 mod probe;
+mod select;
 mod tune;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use error::PlanError;
 pub use heads::{HeadsScale, PlannedHead};
 pub use probe::ProbeScale;
+pub use select::SelectScale;
 pub use tune::{PlannedTuning, Trained, TuneScale};
 
 /// A value that a paper prints.
@@ -60,12 +62,15 @@ pub enum Plan {
     Heads(Experiment<HeadsScale>),
     /// Trainings with the network in the loop against each other.
     Tune(Experiment<TuneScale>),
+    /// A search for the best setting against the whole grid.
+    Select(Experiment<SelectScale>),
 }
 
-const KNOWN: [(&str, &str); 3] = [
+const KNOWN: [(&str, &str); 4] = [
     ("probe", include_str!("../experiments/probe.toml")),
     ("heads", include_str!("../experiments/heads.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
+    ("select", include_str!("../experiments/select.toml")),
 ];
 
 /// Names of the experiments in this crate.
@@ -119,8 +124,9 @@ impl Plan {
             "probe" => Experiment::parse(name, text).map(Self::Probe),
             "heads" => Experiment::parse(name, text).map(Self::Heads),
             "tune" => Experiment::parse(name, text).map(Self::Tune),
+            "select" => Experiment::parse(name, text).map(Self::Select),
             other => Err(refuse(format!(
-                "its kind is `{other}`: use probe, heads or tune"
+                "its kind is `{other}`: use probe, heads, tune or select"
             ))),
         }
     }
@@ -131,6 +137,7 @@ impl Plan {
             Self::Probe(experiment) => &experiment.name,
             Self::Heads(experiment) => &experiment.name,
             Self::Tune(experiment) => &experiment.name,
+            Self::Select(experiment) => &experiment.name,
         }
     }
 
@@ -140,6 +147,7 @@ impl Plan {
             Self::Probe(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Heads(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Tune(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Select(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -236,7 +244,7 @@ mod tests {
         };
         assert!(
             refused("kind = \"heads\"", "kind = \"tails\"")
-                .contains("`tails`: use probe, heads or tune")
+                .contains("`tails`: use probe, heads, tune or select")
         );
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));

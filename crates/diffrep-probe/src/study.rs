@@ -219,7 +219,7 @@ impl Study<'_> {
         seed: u64,
         on: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Vec<(PathBuf, Store)>, ProbeError> {
-        let total: usize = splits.iter().map(|(_, dataset)| dataset.len()).sum();
+        let total = all_images(splits);
         let mut before = 0;
         let title = format!("{name}: features");
         let mut stores = Vec::new();
@@ -271,54 +271,14 @@ impl Study<'_> {
         self.step(&name, &determines, on, |on| {
             let parts = [("train", &splits.train), ("validation", &splits.validation)];
             let stores = self.extract(subject, &name, &parts, settings, 0, on)?;
-            let columns = settings.columns();
-            let next = AtomicUsize::new(0);
-            let cells = Mutex::new(Vec::with_capacity(columns.len()));
-            let watcher = Mutex::new(on);
-            let title = format!("{name}: probes");
-            let work = || -> Result<(), ProbeError> {
-                while let Some((setting, dim)) = columns.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let column = setting.column();
-                    let train = Features::read(&stores[0].1, &column)?;
-                    let validation = Features::read(&stores[1].1, &column)?;
-                    let heads = train_linear(
-                        &train,
-                        &validation,
-                        classes,
-                        recipe,
-                        0,
-                        self.device,
-                        |_, _| {},
-                    )?;
-                    let head = best(&heads, &recipe.name)?;
-                    let right = correct(head, &validation, self.device);
-                    let cell = Cell {
-                        setting: *setting,
-                        dim: *dim,
-                        point: head.point,
-                        accuracy: Bits(right.clone()).share(),
-                        correct: Bits(right),
-                    };
-                    let mut cells = cells
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    cells.push(cell);
-                    let mut on = watcher
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    on(Progress::At {
-                        name: &title,
-                        done: cells.len(),
-                        total: columns.len(),
-                    });
-                }
-                Ok(())
+            let read = |setting: &Setting| {
+                let column = setting.column();
+                let [train, validation] = [0, 1].map(|i| Features::read(&stores[i].1, &column));
+                Ok((train?, validation?))
             };
-            side_by_side(work)?;
-            let mut cells = cells
-                .into_inner()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            cells.sort_by_key(|cell: &Cell| cell.setting);
+            let wanted: Vec<Setting> = settings.columns().iter().map(|(s, _)| *s).collect();
+            let title = format!("{name}: probes");
+            let cells = self.cells(&wanted, &read, classes, recipe, 0, &title, on)?;
             for (dir, store) in stores {
                 drop(store);
                 if let Err(error) = std::fs::remove_dir_all(&dir) {
@@ -327,6 +287,66 @@ impl Study<'_> {
             }
             Ok(cells)
         })
+    }
+
+    /// Trains the recipe's grid on the features of each setting and scores the best on the validation
+    /// samples; in order of the settings.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a probe, what it reads and how it is told"
+    )]
+    pub(crate) fn cells(
+        &self,
+        wanted: &[Setting],
+        read: &(dyn Fn(&Setting) -> Result<(Features, Features), ProbeError> + Sync),
+        classes: usize,
+        recipe: &Recipe,
+        seed: u64,
+        title: &str,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Vec<Cell>, ProbeError> {
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new((Vec::with_capacity(wanted.len()), on));
+        let work = || -> Result<(), ProbeError> {
+            while let Some(setting) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (train, validation) = read(setting)?;
+                let heads = train_linear(
+                    &train,
+                    &validation,
+                    classes,
+                    recipe,
+                    seed,
+                    self.device,
+                    |_, _| {},
+                )?;
+                let head = best(&heads, &recipe.name)?;
+                let right = Bits(correct(head, &validation, self.device));
+                let cell = Cell {
+                    setting: *setting,
+                    dim: train.dim,
+                    point: head.point,
+                    accuracy: right.share(),
+                    correct: right,
+                };
+                let mut found = found
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let (cells, on) = &mut *found;
+                cells.push(cell);
+                on(Progress::At {
+                    name: title,
+                    done: cells.len(),
+                    total: wanted.len(),
+                });
+            }
+            Ok(())
+        };
+        side_by_side(work)?;
+        let (mut cells, _) = found
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        cells.sort_by_key(|cell: &Cell| cell.setting);
+        Ok(cells)
     }
 
     /// Trains the recipe's grid on all training images at one setting, chooses a head on the
@@ -403,6 +423,11 @@ impl Study<'_> {
             Ok((score, chosen.clone()))
         })
     }
+}
+
+/// How many images some splits have together.
+pub(crate) fn all_images(splits: &[(&str, &Dataset)]) -> usize {
+    splits.iter().map(|(_, dataset)| dataset.len()).sum()
 }
 
 /// Runs `work` on as many threads as the machine has, until each is done; the first error wins.

@@ -288,7 +288,7 @@ impl<S: Serialize> Shown<'_, S> {
                 results.data.validation
             ),
             columns: vec![
-                Column::text("head"),
+                Column::text(self.words.one),
                 Column::text("reads"),
                 Column::number("parameters"),
                 Column::number("rate"),

@@ -7,6 +7,7 @@ mod pictures;
 mod probe;
 mod protocol;
 mod results;
+pub(crate) mod select;
 mod tune;
 
 use std::path::{Path, PathBuf};
@@ -102,6 +103,10 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Tune(experiment) => {
                 let dir = args.runs.join(format!("{}-{scale}", experiment.name));
                 tune::run(experiment, scale, &dir, &device, args.device, printer)?;
+            }
+            Plan::Select(experiment) => {
+                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
+                select::run(experiment, scale, &dir, &device, args.device, printer)?;
             }
         }
     }
