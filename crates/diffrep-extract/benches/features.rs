@@ -52,6 +52,7 @@ fn by_block(criterion: &mut Criterion) {
             schedule: &schedule,
             settings: &settings,
             noising: Noising { seed: 0, draw: 0 },
+            flip: false,
             encoder_hash: "random".into(),
             dtype: FeatureDtype::F32,
             shard_rows: IMAGES,

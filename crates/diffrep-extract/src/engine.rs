@@ -58,6 +58,8 @@ pub struct Extraction<'a> {
     pub settings: &'a Settings,
     /// Names the noise.
     pub noising: Noising,
+    /// Whether images are mirrored left to right.
+    pub flip: bool,
     /// Hash of the encoder's checkpoint, or another name of its weights.
     pub encoder_hash: String,
     /// How features are stored.
@@ -98,7 +100,9 @@ pub fn features<E: Encoder>(
             .take(MICRO_BATCH)
             .collect();
         let mut pixels = vec![0.0; MICRO_BATCH * job.preprocess.len()];
-        load_batch(job.dataset, &job.preprocess, &padded, None, &mut pixels)?;
+        let flips = job.flip.then_some([true; MICRO_BATCH]);
+        let flips = flips.as_ref().map(<[bool; MICRO_BATCH]>::as_slice);
+        load_batch(job.dataset, &job.preprocess, &padded, flips, &mut pixels)?;
         let [c, h, w] = shape;
         let x0 = Tensor::<4>::from_data(TensorData::new(pixels, [MICRO_BATCH, c, h, w]), device);
         let mut next = columns.iter_mut().zip(job.settings.columns());
@@ -166,7 +170,7 @@ impl Extraction<'_> {
             .iter()
             .map(|(setting, _)| setting)
             .collect();
-        let determines = serde_json::json!({
+        let mut determines = serde_json::json!({
             "encoder": self.encoder_hash,
             "data": self.dataset.fingerprint()?.to_string(),
             "preprocess": self.preprocess,
@@ -177,6 +181,9 @@ impl Extraction<'_> {
             "noise_of": "split and id",
             "micro_batch": MICRO_BATCH,
         });
+        if self.flip {
+            determines["flip"] = true.into();
+        }
         // The fingerprint of the data covers the names, so they need not be in the key.
         let mut info = determines.clone();
         info["classes"] = serde_json::json!(self.dataset.class_names());

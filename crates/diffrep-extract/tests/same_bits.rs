@@ -62,6 +62,7 @@ fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'a Schedule)
         schedule,
         settings,
         noising: Noising { seed: 3, draw: 0 },
+        flip: false,
         encoder_hash: "test".into(),
         dtype: FeatureDtype::F32,
         shard_rows: 10,
@@ -215,6 +216,7 @@ fn a_folder_with_another_run_is_refused() {
     let first = job(&dataset, &settings, &schedule);
     let other = Extraction {
         noising: Noising { seed: 4, draw: 0 },
+        flip: false,
         ..first.clone()
     };
     let dir = tempfile::tempdir().unwrap();

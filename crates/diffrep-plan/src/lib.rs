@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod ensemble;
 mod error;
 mod heads;
 mod probe;
@@ -12,6 +13,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use ensemble::EnsembleScale;
 pub use error::PlanError;
 pub use heads::{HeadsScale, PlannedHead};
 pub use probe::ProbeScale;
@@ -64,13 +66,16 @@ pub enum Plan {
     Tune(Experiment<TuneScale>),
     /// A search for the best setting against the whole grid.
     Select(Experiment<SelectScale>),
+    /// Several noises of one image.
+    Ensemble(Experiment<EnsembleScale>),
 }
 
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 5] = [
     ("probe", include_str!("../experiments/probe.toml")),
     ("heads", include_str!("../experiments/heads.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
     ("select", include_str!("../experiments/select.toml")),
+    ("ensemble", include_str!("../experiments/ensemble.toml")),
 ];
 
 /// Names of the experiments in this crate.
@@ -125,8 +130,9 @@ impl Plan {
             "heads" => Experiment::parse(name, text).map(Self::Heads),
             "tune" => Experiment::parse(name, text).map(Self::Tune),
             "select" => Experiment::parse(name, text).map(Self::Select),
+            "ensemble" => Experiment::parse(name, text).map(Self::Ensemble),
             other => Err(refuse(format!(
-                "its kind is `{other}`: use probe, heads, tune or select"
+                "its kind is `{other}`: use probe, heads, tune, select or ensemble"
             ))),
         }
     }
@@ -138,6 +144,7 @@ impl Plan {
             Self::Heads(experiment) => &experiment.name,
             Self::Tune(experiment) => &experiment.name,
             Self::Select(experiment) => &experiment.name,
+            Self::Ensemble(experiment) => &experiment.name,
         }
     }
 
@@ -148,6 +155,7 @@ impl Plan {
             Self::Heads(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Tune(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Select(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Ensemble(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -244,7 +252,7 @@ mod tests {
         };
         assert!(
             refused("kind = \"heads\"", "kind = \"tails\"")
-                .contains("`tails`: use probe, heads, tune or select")
+                .contains("`tails`: use probe, heads, tune, select or ensemble")
         );
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));

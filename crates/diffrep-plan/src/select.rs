@@ -30,7 +30,9 @@ pub struct SelectScale {
     pub seeds: Vec<u64>,
     /// Recipe of the probes of grid and search.
     pub recipe: String,
-    /// Recipe of the probe that scores a chosen setting, on all training images.
+    /// Training images a class of the probe that scores a chosen setting; all without it.
+    pub final_train_per_class: Option<usize>,
+    /// Its recipe.
     pub final_recipe: String,
     /// Points of test accuracy that the search may lose against the grid.
     pub allowed_loss: f64,

@@ -18,6 +18,8 @@ pub struct TuneScale {
     pub timestep: usize,
     /// Training images a class; all without it.
     pub train_per_class: Option<usize>,
+    /// Validation images a class; all without it.
+    pub validation_per_class: Option<usize>,
     /// Test images a class; all without it.
     pub test_per_class: Option<usize>,
     /// Seeds of initial weights, batch order, noise and flips.

@@ -3,6 +3,7 @@
 mod compare;
 mod convex;
 mod descent;
+mod ensemble;
 mod error;
 mod features;
 mod images;
@@ -21,6 +22,7 @@ mod tune_study;
 pub use compare::{Candidate, Contender, HeadScore};
 pub use convex::{ConvexRecipe, Loss, fit_convex};
 pub use descent::EpochScore;
+pub use ensemble::{Draws, EnsembleScore, EnsembleScores};
 pub use error::ProbeError;
 pub use features::Features;
 pub use images::{Augment, Images, Reading};

@@ -202,6 +202,7 @@ impl Study<'_> {
             schedule: self.schedule,
             settings,
             noising: Noising { seed, draw: 0 },
+            flip: false,
             encoder_hash: hash.into(),
             dtype: FeatureDtype::F16,
             shard_rows: SHARD_ROWS,

@@ -196,6 +196,7 @@ fn classify(
             seed: info.noise_seed,
             draw: 0,
         },
+        flip: false,
         encoder_hash: info.encoder_sha256.clone(),
         dtype: FeatureDtype::F32,
         shard_rows: CHUNK,

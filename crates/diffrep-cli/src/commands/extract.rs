@@ -65,6 +65,9 @@ pub(crate) struct ExtractArgs {
     /// Which of several noises per image.
     #[arg(long, default_value_t = 0)]
     draw: u32,
+    /// Mirror images left to right.
+    #[arg(long)]
+    flip: bool,
     /// Images a shard.
     #[arg(long, default_value_t = 1000)]
     shard_rows: usize,
@@ -139,6 +142,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             seed: args.seed,
             draw: args.draw,
         },
+        flip: args.flip,
         encoder_hash: encoder.sha256.to_string(),
         dtype: match args.dtype {
             DtypeArg::F32 => FeatureDtype::F32,

@@ -2,6 +2,7 @@
 
 mod contest;
 mod document;
+mod ensemble;
 mod heads;
 mod pictures;
 mod probe;
@@ -103,6 +104,10 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Tune(experiment) => {
                 let dir = args.runs.join(format!("{}-{scale}", experiment.name));
                 tune::run(experiment, scale, &dir, &device, args.device, printer)?;
+            }
+            Plan::Ensemble(experiment) => {
+                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
+                ensemble::run(experiment, scale, &dir, &device, args.device, printer)?;
             }
             Plan::Select(experiment) => {
                 let dir = args.runs.join(format!("{}-{scale}", experiment.name));

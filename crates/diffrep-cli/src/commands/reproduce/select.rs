@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::Device;
 use diffrep_artifact::{Lock, Record, Sha256Hex, create_dir_all, write_record};
+use diffrep_datasets::balanced_subset;
 use diffrep_extract::{Setting, Settings};
 use diffrep_plan::{Experiment, SelectScale};
 use diffrep_probe::{Recipe, Search, Selected, Study, Subject};
@@ -31,6 +32,7 @@ struct Results {
     settings: SelectScale,
     grid: usize,
     images: [usize; 2],
+    final_images: usize,
     test_images: usize,
     draws: Vec<Draw>,
 }
@@ -79,6 +81,11 @@ pub(super) fn run(
     create_dir_all(dir)?;
     let _lock = Lock::acquire(dir)?;
     let splits = splits(&scale.data, None, scale.test_per_class)?;
+    let mut final_splits = splits.clone();
+    if let Some(count) = scale.final_train_per_class {
+        let rows = balanced_subset(splits.train.labels(), count, 0)?;
+        final_splits.train = splits.train.subset(&rows);
+    }
     let recipe = Recipe::named(&scale.recipe)?;
     let final_recipe = Recipe::named(&scale.final_recipe)?;
     let taps = ground.network.taps();
@@ -136,7 +143,7 @@ pub(super) fn run(
                     let mut sum = 0.0;
                     for &seed in &scale.final_seeds {
                         let (score, _) = watched(printer, |on| {
-                            study.score(&subject, &splits, &settings, &final_recipe, seed, on)
+                            study.score(&subject, &final_splits, &settings, &final_recipe, seed, on)
                         })?;
                         sum += score.test;
                     }
@@ -159,6 +166,7 @@ pub(super) fn run(
         settings: scale.clone(),
         grid: grid.len(),
         images,
+        final_images: final_splits.train.len(),
         test_images: splits.test.len(),
         draws,
     };
@@ -292,8 +300,8 @@ fn table(results: &Results) -> Table {
     Table {
         caption: format!(
             "Grid and search on the same {} training and {} validation images of each class; the chosen \
-             settings on the {} test images, with a probe on all training images.",
-            results.images[0], results.images[1], results.test_images
+             settings on the {} test images, with a probe on {} training images.",
+            results.images[0], results.images[1], results.test_images, results.final_images
         ),
         columns: vec![
             Column::number("seed"),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::Device;
 use diffrep_artifact::{Lock, create_dir_all};
+use diffrep_datasets::balanced_subset;
 use diffrep_heads::FeedbackSpec;
 use diffrep_plan::{Experiment, PlannedTuning, Trained, TuneScale};
 use diffrep_pool::PoolSize;
@@ -45,7 +46,11 @@ pub(super) fn run(
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
     create_dir_all(dir)?;
     let _lock = Lock::acquire(dir)?;
-    let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    let mut splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    if let Some(count) = scale.validation_per_class {
+        let rows = balanced_subset(splits.validation.labels(), count, 0)?;
+        splits.validation = splits.validation.subset(&rows);
+    }
     let blocks = ground.network.taps().len();
     let recipe = Recipe::named(&scale.recipe)?;
     let study = Study {

@@ -1,0 +1,100 @@
+//! Every experiment but the first, at the scale that proves the pipeline.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Runs an experiment twice: what its results hold, and what was said the second time.
+fn twice(name: &str, runs: &Path) -> (Value, String) {
+    let run = || {
+        let done = Command::new(env!("CARGO_BIN_EXE_diffrep"))
+            .args(["reproduce", name, "--scale", "smoke", "--runs"])
+            .arg(runs)
+            .current_dir(ROOT)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.success(), "{name}: {stderr}");
+        let folder = runs.join(format!("{name}-smoke"));
+        for file in ["report.html", "report.md", "results.json"] {
+            assert!(folder.join(file).exists(), "{name}: {file} is missing");
+        }
+        let text = std::fs::read_to_string(folder.join("results.json")).unwrap();
+        let record: Value = serde_json::from_str(&text).unwrap();
+        (record["data"].clone(), stderr)
+    };
+    let (first, _) = run();
+    let (second, said) = run();
+    // Everything but the time that a step took comes back.
+    let without_seconds = |mut data: Value| {
+        for draw in data["draws"].as_array_mut().into_iter().flatten() {
+            draw["seconds"] = Value::Null;
+        }
+        data
+    };
+    assert_eq!(without_seconds(second), without_seconds(first.clone()));
+    (first, said)
+}
+
+/// That a step of each name was not done again.
+fn skipped(said: &str, steps: &[&str]) {
+    for step in steps {
+        assert!(said.contains(&format!("{step}: done before")), "{said}");
+    }
+}
+
+#[test]
+fn trainings_with_the_network_in_the_loop_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("table2", dir.path());
+    skipped(&said, &["tune-frozen-seed0", "tune-fine-tuned-seed1"]);
+    let entries = data["contenders"].as_array().unwrap();
+    let parameters = |i: usize| entries[i]["scores"][0]["parameters"].as_u64().unwrap();
+    assert!(parameters(1) > 10 * parameters(0));
+    // A tenth of the test images would be right by chance.
+    for entry in entries {
+        assert!(entry["test"]["mean"].as_f64().unwrap() > 0.3, "{entry}");
+    }
+    assert!(entries[1]["ahead"]["n"] == 100 && entries[0]["ahead"].is_null());
+}
+
+#[test]
+fn a_search_is_held_against_the_grid() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("select", dir.path());
+    skipped(&said, &["grid-diffusion-seed0", "halving-diffusion-seed1"]);
+    assert_eq!(data["grid"], 4 * 4 * 2);
+    for draw in data["draws"].as_array().unwrap() {
+        let rounds = |which: &str| draw[which]["rounds"].as_array().unwrap().len();
+        assert_eq!((rounds("grid"), rounds("search")), (1, 3));
+        let count = |which: &str, what: &str| draw[which][what].as_u64().unwrap();
+        // 160 training and 120 validation images at 4 timesteps.
+        assert_eq!(count("grid", "forwards"), 280 * 4);
+        assert_eq!(count("grid", "fits"), 32);
+        // An eighth and a quarter at 4 timesteps; a quarter and all at 1; half at 1.
+        let search = 4 * (20 + 30) + (40 - 20) + (120 - 30) + (80 - 40);
+        assert_eq!(count("search", "forwards"), search);
+    }
+    // No feature store of a search is left behind.
+    let left = std::fs::read_dir(dir.path().join("select-smoke/features")).unwrap();
+    let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.contains("-round")));
+}
+
+#[test]
+fn ensembles_of_draws_are_scored_by_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("ensemble", dir.path());
+    skipped(&said, &["ensemble-diffusion-t300_b05_p4-draws1-seed0"]);
+    let probes = data["probes"].as_array().unwrap();
+    let sizes = |i: usize| probes[i]["scores"]["sizes"].as_array().unwrap();
+    assert_eq!((probes.len(), sizes(0).len()), (2, 2));
+    // Two disjoint ensembles of one draw, one of two.
+    assert_eq!(sizes(0)[0]["test"].as_array().unwrap().len(), 2);
+    assert_eq!(sizes(0)[1]["test"].as_array().unwrap().len(), 1);
+    assert!(sizes(0)[0]["disagreement"].as_f64().unwrap() > 0.0);
+    assert!(probes[0]["by_rows"].is_null() && probes[1]["by_rows"]["n"] == 200);
+}
