@@ -1,5 +1,6 @@
 //! Training of a head of any kind on maps in memory, by gradient descent through the head.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -240,6 +241,26 @@ impl HeadTraining<'_> {
         Ok(logits(&pooled, &maps, self.device).0)
     }
 
+    /// The parameters of a trained head by the authors' names, and the means and deviations that its
+    /// maps are standardised with.
+    ///
+    /// # Errors
+    ///
+    /// When the maps are not of the kind it was trained on.
+    pub fn state<'h>(
+        &self,
+        head: &'h TrainedHead,
+        maps: &Maps,
+    ) -> Result<(BTreeMap<String, TensorData>, Option<&'h Moments>), ProbeError> {
+        let blocks: Vec<_> = maps.taps().iter().map(|tap| tap.block).collect();
+        let weights = &head.weights;
+        let pooled = self
+            .build(maps)?
+            .map(|fresh| with_parameters(fresh, |path| weights.get(path).cloned()));
+        let state = diffrep_heads::parameters(pooled.head(), &blocks);
+        Ok((state, head.moments.as_ref()))
+    }
+
     /// How many parameters the head has on these maps.
     ///
     /// # Errors
@@ -386,7 +407,6 @@ pub(crate) fn share(right: &[bool]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use diffrep_extract::Setting;

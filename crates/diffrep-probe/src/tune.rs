@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use diffrep_heads::{BatchStatistics, Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
+use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, TapInfo, TapSet, Taps};
 use diffrep_train::{Checkpoint, Ema, SideBySide, parameters, with_parameters};
 use diffrep_unet::UNet;
@@ -120,6 +121,17 @@ pub struct Trainable {
     pub encoder: usize,
 }
 
+impl Tune {
+    fn feedback(&self) -> Option<FeedbackSpec> {
+        match self {
+            Self::Feedback { blocks } => Some(FeedbackSpec {
+                blocks: blocks.clone(),
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl Tuning<'_> {
     /// Trains from the encoder's weights. A checkpoint, if given, is written after each epoch and
     /// taken up again; on one device the weights are then the same as without a stop.
@@ -207,42 +219,26 @@ impl Tuning<'_> {
     ///
     /// When the blocks, the pool or the head do not fit the encoder, or an image cannot be read.
     pub fn start(&self, encoder: UNet, train: &Images<'_>) -> Result<Classifier, ProbeError> {
-        let taps = encoder.taps();
-        let wanted = self.reading.check(&taps, train.schedule)?;
-        let feedback = self
-            .feedback()
-            .map(|spec| spec.build(&taps, self.seed, self.device))
-            .transpose()?;
-        let sources = feedback.iter().flat_map(Feedback::pairs);
-        let last = sources
-            .map(|(source, _)| *source)
-            .fold(wanted.last(), Ord::max);
-        let read = self.reading.pooled_taps(&taps);
-        let pooled = self
-            .spec
-            .build(&read, 1, self.classes, self.seed, self.device)?;
-        let encoder = encoder.up_to(last);
-        let moments = if self.recipe.standardize {
+        let mut built = Classifier::untrained(
+            self.tune,
+            self.reading,
+            self.spec,
+            self.classes,
+            self.seed,
+            encoder,
+            train.schedule,
+            self.device,
+        )?;
+        if self.recipe.standardize {
             // Spread over the data set, whose samples may be sorted by class.
             let count = train.dataset.len();
-            let step = count.div_ceil(MOMENT_ROWS);
+            let step = count.div_ceil(MOMENT_ROWS).max(1);
             let rows: Vec<usize> = (0..count).step_by(step).collect();
-            let maps = train.maps(&encoder, self.reading, &rows, self.device)?;
-            Some(maps.moments(self.standardizes(&read)))
-        } else {
-            None
-        };
-        Ok(Classifier {
-            network: Network {
-                encoder,
-                feedback,
-                head: pooled.head().clone(),
-            },
-            moments,
-            reading: self.reading.clone(),
-            wanted,
-            pooled,
-        })
+            let encoder = &built.network.encoder;
+            let maps = train.maps(encoder, self.reading, &rows, self.device)?;
+            built.moments = Some(maps.moments(self.standardizes(&maps.taps())));
+        }
+        Ok(built)
     }
 
     /// As for stored maps: a head that reads the whole map as a vector has every value standardised.
@@ -254,15 +250,6 @@ impl Tuning<'_> {
                 Each::Value
             }
             _ => Each::Channel,
-        }
-    }
-
-    fn feedback(&self) -> Option<FeedbackSpec> {
-        match self.tune {
-            Tune::Feedback { blocks } => Some(FeedbackSpec {
-                blocks: blocks.clone(),
-            }),
-            _ => None,
         }
     }
 
@@ -278,7 +265,7 @@ impl Tuning<'_> {
             head: self
                 .spec
                 .parameters(&self.reading.pooled_taps(&taps), 1, self.classes)?,
-            feedback: match self.feedback() {
+            feedback: match self.tune.feedback() {
                 None => 0,
                 Some(spec) => spec.parameters(&taps)?,
             },
@@ -311,6 +298,64 @@ pub enum TuneProgress {
 type MomentTensors = Option<Vec<[Tensor<4>; 2]>>;
 
 impl Classifier {
+    /// A classifier with the head's and the feedback layers' initial weights, a function of `seed`.
+    /// Its encoder is cut off after the last block that is needed.
+    ///
+    /// # Errors
+    ///
+    /// When the blocks, the timestep, the pool or the head do not fit the encoder.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "all that a classifier is made of"
+    )]
+    pub(crate) fn untrained(
+        tune: &Tune,
+        reading: &Reading,
+        spec: &HeadSpec,
+        classes: usize,
+        seed: u64,
+        encoder: UNet,
+        schedule: &Schedule,
+        device: &Device,
+    ) -> Result<Self, ProbeError> {
+        let taps = encoder.taps();
+        let wanted = reading.check(&taps, schedule)?;
+        let feedback = tune
+            .feedback()
+            .map(|spec| spec.build(&taps, seed, device))
+            .transpose()?;
+        let sources = feedback.iter().flat_map(Feedback::pairs);
+        let last = sources
+            .map(|(source, _)| *source)
+            .fold(wanted.last(), Ord::max);
+        let pooled = spec.build(&reading.pooled_taps(&taps), 1, classes, seed, device)?;
+        Ok(Self {
+            network: Network {
+                encoder: encoder.up_to(last),
+                feedback,
+                head: pooled.head().clone(),
+            },
+            moments: None,
+            reading: reading.clone(),
+            wanted,
+            pooled,
+        })
+    }
+
+    /// The blocks that the head reads, ascending.
+    pub(crate) fn blocks(&self) -> Vec<BlockIndex> {
+        self.wanted.iter().collect()
+    }
+
+    /// How many channels and how many values each map has that the head reads.
+    pub(crate) fn lengths(&self) -> Vec<[usize; 2]> {
+        let taps = self.reading.pooled_taps(&self.network.encoder.taps());
+        let lengths = taps.iter();
+        lengths
+            .map(|tap| [tap.channels, tap.channels * tap.height * tap.width])
+            .collect()
+    }
+
     fn moments(&self, device: &Device) -> MomentTensors {
         let maps = self.moments.as_ref()?.0.iter().zip(self.wanted.iter());
         let taps = self.network.encoder.taps();

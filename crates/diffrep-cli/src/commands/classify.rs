@@ -9,7 +9,7 @@ use diffrep_artifact::{Sha256Hex, read_bytes};
 use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split, decode};
 use diffrep_extract::{Extraction, Noising, Settings, features};
 use diffrep_import::{load, read_arch};
-use diffrep_probe::SavedHead;
+use diffrep_probe::{Augment, Images, ProbeError, SavedClassifier, SavedHead};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
@@ -36,7 +36,7 @@ pub(crate) struct ClassifyArgs {
     /// PNG or JPEG files.
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// The head, as `reproduce` and `probe --save` write it.
+    /// The head, as `reproduce`, `probe --save` and `finetune` write it.
     #[arg(long, default_value = "runs/mini-quick/head.safetensors")]
     head: PathBuf,
     /// The diffusion model that the head was trained on.
@@ -77,16 +77,17 @@ struct Probability {
 
 pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let saved = SavedHead::read(&args.head)
+    let saved = Saved::read(&args.head)
         .context("no head to classify with (`diffrep reproduce --quick` makes one)")?;
+    let trained_on = saved.encoder_sha256();
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let encoder = load(&args.checkpoint, arch, &device)?;
-    if encoder.sha256.as_str() != saved.info.encoder_sha256 {
+    if encoder.sha256.as_str() != trained_on {
         bail!(
             "{} is not the encoder of this head: its SHA-256 is {}, the head was trained on {}",
             args.checkpoint.display(),
             encoder.sha256.short(),
-            saved.info.encoder_sha256.get(..12).unwrap_or_default()
+            trained_on.get(..12).unwrap_or_default()
         );
     }
 
@@ -96,12 +97,12 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
         .images
         .iter()
         .map(|path| {
-            let (id, pixels) = read_image(path, &saved.info.preprocess)?;
+            let (id, pixels) = read_image(path, &saved.preprocess())?;
             inputs.insert(id, pixels);
             Ok(id)
         })
         .collect();
-    let probabilities = classify(&encoder.network, &saved, inputs, &device, printer)?;
+    let probabilities = classify(encoder.network, &saved, inputs, &device, printer)?;
     let said: Vec<Classified> = args
         .images
         .iter()
@@ -152,22 +153,63 @@ fn read_image(path: &Path, preprocess: &Preprocess) -> Result<(u64, Vec<u8>)> {
     Ok((id, fitted.pixels().to_vec()))
 }
 
+/// What classifies.
+enum Saved {
+    /// A linear probe on stored features.
+    Linear(SavedHead),
+    /// Any other head, feedback layers, or a tuned encoder.
+    Any(SavedClassifier),
+}
+
+impl Saved {
+    fn read(path: &Path) -> Result<Self, ProbeError> {
+        if SavedClassifier::is_in(path) {
+            SavedClassifier::read(path).map(Self::Any)
+        } else {
+            SavedHead::read(path).map(Self::Linear)
+        }
+    }
+
+    fn encoder_sha256(&self) -> &str {
+        match self {
+            Self::Linear(head) => &head.info.encoder_sha256,
+            Self::Any(saved) => &saved.info.encoder_sha256,
+        }
+    }
+
+    fn preprocess(&self) -> Preprocess {
+        match self {
+            Self::Linear(head) => head.info.preprocess,
+            Self::Any(saved) => saved.info.preprocess,
+        }
+    }
+
+    fn classes(&self) -> &[String] {
+        match self {
+            Self::Linear(head) => &head.info.classes,
+            Self::Any(saved) => &saved.info.classes,
+        }
+    }
+
+    fn schedule(&self) -> Schedule {
+        match self {
+            Self::Linear(head) => Schedule::new(head.info.schedule, head.info.timesteps),
+            Self::Any(saved) => Schedule::new(saved.info.schedule, saved.info.timesteps),
+        }
+    }
+}
+
 /// The probabilities of all classes, most probable first, of images that have the network's size.
 fn classify(
-    network: &UNet,
-    saved: &SavedHead,
+    network: UNet,
+    saved: &Saved,
     inputs: BTreeMap<u64, Vec<u8>>,
     device: &Device,
     printer: Printer,
 ) -> Result<BTreeMap<u64, Vec<Probability>>> {
-    let info = &saved.info;
-    let schedule = Schedule::new(info.schedule, info.timesteps);
-    let taps = network.taps();
-    let settings = Settings::new([info.setting], &taps, &schedule)?;
-    let head = saved.head(device)?;
-    head.check(&taps[info.setting.block.position()], info.setting.pool)?;
+    let schedule = saved.schedule();
     let (ids, pixels): (Vec<u64>, Vec<Vec<u8>>) = inputs.into_iter().unzip();
-    let Preprocess { size, channels, .. } = info.preprocess;
+    let Preprocess { size, channels, .. } = saved.preprocess();
     let dataset = Dataset::from_pixels(
         Split::Test,
         vec!["unknown".into()],
@@ -180,16 +222,81 @@ fn classify(
             data: pixels.concat(),
         },
     );
-    let job = Extraction {
-        dataset: &dataset,
-        preprocess: Preprocess {
-            size,
-            channels: match channels {
-                Channels::GreyFromColour => Channels::Grey,
-                channels => channels,
-            },
-            fit: Fit::Exact,
+    // The images were fitted when they were read.
+    let preprocess = Preprocess {
+        size,
+        channels: match channels {
+            Channels::GreyFromColour => Channels::Grey,
+            channels => channels,
         },
+        fit: Fit::Exact,
+    };
+    let mut progress = printer.progress("classify", ids.len() as u64);
+    let logits = match saved {
+        Saved::Linear(head) => linear(head, &network, &dataset, preprocess, device, |done| {
+            progress.at(done as u64, "");
+        })?,
+        Saved::Any(saved) => {
+            let images = Images {
+                dataset: &dataset,
+                preprocess,
+                schedule: &schedule,
+                seed: saved.info.noise_seed,
+                augment: Augment {
+                    fresh_noise: false,
+                    flip: false,
+                },
+            };
+            let mut done = 0;
+            let classifier = saved.classifier(network, device)?;
+            classifier.logits(&images, device, |count| {
+                done += count as u64;
+                progress.at(done, "");
+            })?
+        }
+    };
+    progress.finish();
+    let classes = saved.classes();
+    let x = Tensor::<2>::from_data(TensorData::new(logits, [ids.len(), classes.len()]), device);
+    let chances: Vec<f32> = softmax(x, 1)
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .map_err(|error| anyhow::anyhow!("the probabilities cannot be read: {error:?}"))?;
+    let mut found = BTreeMap::new();
+    for (id, chances) in ids.into_iter().zip(chances.chunks(classes.len())) {
+        let mut top: Vec<Probability> = classes
+            .iter()
+            .zip(chances)
+            .map(|(class, &chance)| Probability {
+                class: class.clone(),
+                probability: f64::from(chance),
+            })
+            .collect();
+        top.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        found.insert(id, top);
+    }
+    Ok(found)
+}
+
+/// Logits of a linear probe, `[images, classes]`.
+fn linear(
+    saved: &SavedHead,
+    network: &UNet,
+    dataset: &Dataset,
+    preprocess: Preprocess,
+    device: &Device,
+    mut on: impl FnMut(usize),
+) -> Result<Vec<f32>> {
+    let info = &saved.info;
+    let schedule = Schedule::new(info.schedule, info.timesteps);
+    let taps = network.taps();
+    let settings = Settings::new([info.setting], &taps, &schedule)?;
+    let head = saved.head(device)?;
+    head.check(&taps[info.setting.block.position()], info.setting.pool)?;
+    let job = Extraction {
+        dataset,
+        preprocess,
         schedule: &schedule,
         settings: &settings,
         noising: Noising {
@@ -202,35 +309,22 @@ fn classify(
         shard_rows: CHUNK,
         workers: 1,
     };
-    let mut progress = printer.progress("classify", ids.len() as u64);
-    let mut found = BTreeMap::new();
-    let indices: Vec<usize> = (0..ids.len()).collect();
-    for chunk in indices.chunks(CHUNK) {
+    let mut all = Vec::new();
+    let indices: Vec<usize> = (0..dataset.len()).collect();
+    for (part, chunk) in indices.chunks(CHUNK).enumerate() {
         let vectors = features(network, &job, chunk, device)?.concat();
         let shape = [chunk.len(), vectors.len() / chunk.len()];
         let x = Tensor::<2>::from_data(TensorData::new(vectors, shape), device);
-        let chances: Vec<f32> = softmax(head.forward(x), 1)
+        let logits: Vec<f32> = head
+            .forward(x)
             .into_data()
             .convert::<f32>()
             .try_into_vec()
-            .map_err(|error| anyhow::anyhow!("the probabilities cannot be read: {error:?}"))?;
-        for (&index, chances) in chunk.iter().zip(chances.chunks(info.classes.len())) {
-            let mut top: Vec<Probability> = info
-                .classes
-                .iter()
-                .zip(chances)
-                .map(|(class, &chance)| Probability {
-                    class: class.clone(),
-                    probability: f64::from(chance),
-                })
-                .collect();
-            top.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-            found.insert(ids[index], top);
-        }
-        progress.at(found.len() as u64, "");
+            .map_err(|error| anyhow::anyhow!("the logits cannot be read: {error:?}"))?;
+        all.extend(logits);
+        on(part * CHUNK + chunk.len());
     }
-    progress.finish();
-    Ok(found)
+    Ok(all)
 }
 
 fn table(image: &Path, top: &[Probability]) -> String {

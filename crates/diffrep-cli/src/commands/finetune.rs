@@ -11,7 +11,8 @@ use diffrep_heads::FeedbackSpec;
 use diffrep_import::{load, read_arch};
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
-    AnyRecipe, Augment, Images, Metrics, Reading, Recipe, Tune, TuneProgress, Tuned, Tuning,
+    AnyRecipe, Augment, ClassifierInfo, Images, Metrics, Reading, Recipe, SavedClassifier, Tune,
+    TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{Schedule, ScheduleKind};
@@ -31,7 +32,7 @@ use crate::printer::{Printer, human_duration};
 /// the network up to the last block that is read (Table 2 of the paper), `feedback` adds the maps of
 /// late blocks to early ones in a second pass (DifFeed), `head` leaves everything else frozen. Each
 /// epoch is saved; the same command goes on where it stopped. The best grid point on the validation
-/// split reads the test split once.
+/// split reads the test split once, and is written as `classifier.safetensors` for `diffrep classify`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep finetune fixtures/fashion-mnist --checkpoint fixtures/mini/model.safetensors \\\n      \
@@ -294,6 +295,23 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             })
         })
         .transpose()?;
+    let best = &tried[chosen];
+    let path = args.out.join("classifier.safetensors");
+    let info = ClassifierInfo {
+        classes: train.class_names().to_vec(),
+        encoder_sha256: imported.sha256.to_string(),
+        tune: tune.clone(),
+        reading: reading.clone(),
+        head: spec.clone(),
+        schedule: kind,
+        timesteps: schedule.timestep_map.len(),
+        preprocess,
+        noise_seed: args.seed,
+        recipe: recipe.clone(),
+        point: points[chosen],
+        validation_accuracy: best.validation,
+    };
+    SavedClassifier::new(&best.classifier, info).write(&path)?;
     let results = Results {
         reading: &reading,
         head: &spec,
@@ -327,8 +345,8 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     } else {
         printer.result(&to_terminal_table(&table(&results)));
         printer.say(&format!(
-            "results: {} ({})",
-            args.out.join("results.json").display(),
+            "classifier: {} ({})",
+            path.display(),
             human_duration(results.seconds)
         ));
     }

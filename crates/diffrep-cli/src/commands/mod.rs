@@ -10,3 +10,4 @@ pub(crate) mod inspect;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
 pub(crate) mod reproduce;
+pub(crate) mod select;

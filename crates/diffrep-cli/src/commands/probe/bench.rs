@@ -1,14 +1,14 @@
 //! Training and scoring on some columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use diffrep_heads::HeadSpec;
 use diffrep_probe::{
-    AnyRecipe, HeadTraining, Maps, Metrics, Neighbours, Point, Recipe, Trained, TrainedHead, Vote,
-    best, best_head, best_vote, fit_convex, logits, train_linear,
+    AnyRecipe, HeadTraining, Maps, Metrics, Moments, Neighbours, Point, Recipe, Trained,
+    TrainedHead, Vote, best, best_head, best_vote, fit_convex, logits, train_linear,
 };
 use serde::Serialize;
 
@@ -266,6 +266,18 @@ impl Bench<'_> {
             }
             AnyRecipe::Neighbours(recipe) => bail!("recipe {} is for --head knn", recipe.name),
         }
+    }
+
+    /// The weights of a head by name, and what its maps are standardised with.
+    pub(super) fn state<'h>(
+        &self,
+        head: &'h TrainedHead,
+        spec: &HeadSpec,
+        recipe: &Recipe,
+        group: &[String],
+    ) -> Result<(BTreeMap<String, TensorData>, Option<&'h Moments>)> {
+        let maps = self.train.maps(group)?.select(&[0]);
+        Ok(self.training(spec, recipe, 0).state(head, &maps)?)
     }
 
     /// What a head does with the test samples, if there are any, and which it classifies right.

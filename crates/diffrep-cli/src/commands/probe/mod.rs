@@ -3,12 +3,15 @@
 mod bench;
 mod source;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use diffrep_artifact::Sha256Hex;
-use diffrep_probe::{AnyRecipe, HeadInfo, Loss, Metrics, SavedHead, Trained};
+use diffrep_extract::Setting;
+use diffrep_probe::{
+    AnyRecipe, ClassifierInfo, HeadInfo, Loss, Metrics, Reading, SavedClassifier, SavedHead, Tune,
+};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_stats::{Interval, PairedDifference, Spread, paired_bootstrap_seeds, wilson};
@@ -66,7 +69,7 @@ pub(crate) struct ProbeArgs {
     /// Train on such a share of each class, such as 0.01, another draw for each seed.
     #[arg(long)]
     share: Option<f64>,
-    /// File for the head with the highest validation accuracy, for `diffrep classify`.
+    /// File for the head with the highest validation accuracy, for `diffrep classify`; not for knn.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Names initial weights, batch order and the draw of few samples.
@@ -174,22 +177,15 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         .context("there is no column to choose from")?;
     let group = &groups[best];
     if let Some(path) = &args.save {
-        let (Fitted::Linear(head), [column]) = (&fits[best].head, group.as_slice()) else {
-            bail!(
-                "--save is for linear heads; {} heads cannot be saved yet",
-                args.head
-            );
-        };
         let store = train.store().with_context(|| {
             format!(
                 "a head on the file {} cannot be saved: it tells no encoder",
                 train.path.display()
             )
         })?;
-        let info = head_info(store, column, head, &recipe, classes)
+        save(path, store, group, &fits[best], &bench)
             .with_context(|| format!("a head on {} cannot be saved", train.path.display()))?;
-        SavedHead::new(head, info).write(path)?;
-        printer.say(&format!("{}: head on {column}", path.display()));
+        printer.say(&format!("{}: head on {}", path.display(), group.join(" ")));
     }
     let mut runs = Vec::new();
     let mut right = Vec::new();
@@ -409,16 +405,10 @@ impl Outcome<'_> {
     }
 }
 
-/// What a head on a column of a store must know to classify images, from what the store says.
-fn head_info(
-    store: &Store,
-    column: &str,
-    head: &Trained,
-    recipe: &AnyRecipe,
-    classes: usize,
-) -> Result<HeadInfo> {
-    let spec = store.spec();
-    let info = &spec.info;
+/// Writes the head with what it must know to classify images, from what the store says.
+fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'_>) -> Result<()> {
+    let stored = store.spec();
+    let info = &stored.info;
     let timesteps = info["timestep_map"]
         .as_u64()
         .context("its manifest tells no timesteps")? as usize;
@@ -429,24 +419,67 @@ fn head_info(
             hash.is_ok_and(|hash| info["schedule"] == hash.as_str())
         })
         .context("its schedule is neither linear nor cosine")?;
-    let setting = spec
-        .columns
-        .iter()
-        .find(|spec| spec.name == column)
-        .with_context(|| format!("it has no column {column}"))?;
-    let mut names: Vec<String> = serde_json::from_value(info["classes"].clone())
+    let setting = |column: &String| -> Result<Setting> {
+        let found = stored.columns.iter().find(|spec| spec.name == *column);
+        let found = found.with_context(|| format!("it has no column {column}"))?;
+        Ok(serde_json::from_value(found.meta.clone())?)
+    };
+    let mut classes: Vec<String> = serde_json::from_value(info["classes"].clone())
         .context("its manifest tells no class names: extract it anew")?;
-    names.truncate(classes);
-    Ok(HeadInfo {
-        classes: names,
-        encoder_sha256: serde_json::from_value(info["encoder"].clone())?,
-        setting: serde_json::from_value(setting.meta.clone())?,
-        schedule,
-        timesteps,
-        preprocess: serde_json::from_value(info["preprocess"].clone())?,
-        noise_seed: serde_json::from_value(info["noising"]["seed"].clone())?,
-        recipe: recipe.clone(),
-        point: head.point,
-        validation_accuracy: head.validation,
-    })
+    classes.truncate(bench.classes);
+    let encoder_sha256 = serde_json::from_value(info["encoder"].clone())?;
+    let preprocess = serde_json::from_value(info["preprocess"].clone())?;
+    let noise_seed = serde_json::from_value(info["noising"]["seed"].clone())?;
+    match (&fit.head, group) {
+        (Fitted::Linear(head), [column]) => {
+            let info = HeadInfo {
+                classes,
+                encoder_sha256,
+                setting: setting(column)?,
+                schedule,
+                timesteps,
+                preprocess,
+                noise_seed,
+                recipe: bench.recipe.clone(),
+                point: head.point,
+                validation_accuracy: head.validation,
+            };
+            Ok(SavedHead::new(head, info).write(path)?)
+        }
+        (Fitted::Other(head), columns) => {
+            let settings = columns.iter().map(setting).collect::<Result<Vec<_>>>()?;
+            let first = settings.first().context("it has no columns")?;
+            let alike = |s: &Setting| (s.t, s.pool) == (first.t, first.pool);
+            ensure!(
+                settings.iter().all(alike),
+                "one timestep and one pool are wanted, not {}: choose columns with --column",
+                columns.join(", ")
+            );
+            let AnyRecipe::Descent(recipe) = bench.recipe else {
+                bail!("recipe {} takes no steps", bench.recipe.name());
+            };
+            let spec = fit.spec.as_ref().context("a head has a shape")?;
+            let (state, moments) = bench.state(head, spec, recipe, group)?;
+            let info = ClassifierInfo {
+                classes,
+                encoder_sha256,
+                tune: Tune::Head,
+                reading: Reading {
+                    t: first.t,
+                    blocks: settings.iter().map(|setting| setting.block).collect(),
+                    pool: first.pool,
+                },
+                head: spec.clone(),
+                schedule,
+                timesteps,
+                preprocess,
+                noise_seed,
+                recipe: recipe.clone(),
+                point: head.point,
+                validation_accuracy: head.validation,
+            };
+            Ok(SavedClassifier::of_head(state, moments, info).write(path)?)
+        }
+        _ => bail!("a k-NN classifier is its training samples: keep those"),
+    }
 }

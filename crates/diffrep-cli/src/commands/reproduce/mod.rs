@@ -220,7 +220,7 @@ fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {
 }
 
 /// Runs a step with its progress shown.
-fn watched<T>(
+pub(crate) fn watched<T>(
     printer: Printer,
     step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, diffrep_probe::ProbeError>,
 ) -> Result<T> {
