@@ -1,14 +1,15 @@
 use diffrep_datasets::Preprocess;
 use diffrep_schedule::{ScheduleKind, VarianceKind};
 use diffrep_train::{AdamWConfig, LearningRate};
-use diffrep_unet::UNetConfig;
+use diffrep_unet::{Kind, UNetConfig};
 use serde::{Deserialize, Serialize};
 
 /// Everything that determines a pre-training run beside the images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {
-    /// The network; `out_channels` of twice `in_channels` asks for a learned variance.
+    /// The network; `out_channels` of twice `in_channels` asks for a learned variance. An encoder
+    /// classifier has as many as there are classes.
     pub network: UNetConfig,
     /// How an image becomes the network's input.
     pub preprocess: Preprocess,
@@ -38,6 +39,11 @@ pub struct PretrainConfig {
 }
 
 impl PretrainConfig {
+    /// Whether the network is a classifier of noised images, not a diffusion model.
+    pub fn is_classifier(&self) -> bool {
+        matches!(self.network.kind, Kind::Encoder(_))
+    }
+
     /// How the network's variance is read.
     pub fn variance(&self) -> VarianceKind {
         if self.network.out_channels == 2 * self.network.in_channels {

@@ -5,5 +5,5 @@ mod loss;
 mod run;
 
 pub use config::PretrainConfig;
-pub use loss::{Loss, loss};
+pub use loss::{Loss, classification, loss};
 pub use run::{Event, LossPoint, Position, PretrainError, Pretraining, TrainingRecord};

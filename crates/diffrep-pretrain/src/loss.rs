@@ -1,6 +1,7 @@
 //! Training losses (guided_diffusion/gaussian_diffusion.py, `training_losses`).
 
-use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Tensor, TensorData};
 use diffrep_schedule::{Prediction, Schedule, VarianceKind, q_sample, variational_bound};
 
 /// The loss of a batch, per image, `[batch]`.
@@ -52,4 +53,29 @@ pub fn loss(
         variational_bound(schedule, x0, x_t, t, &prediction) * (schedule.steps() as f64 / 1000.0)
     });
     Loss { mse, bound }
+}
+
+/// Cross entropy of each image, `[batch]`, of a classifier of noised images
+/// (scripts/classifier_train.py of guided-diffusion).
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, classes, 1, 1]`; `labels`: one class an image
+///
+/// # Panics
+///
+/// When a label is no class.
+pub fn classification(logits: Tensor<4>, labels: &[u32]) -> Tensor<1> {
+    let [batch, classes, ..] = logits.dims();
+    let device = logits.device();
+    let mut one_hot = vec![0.0f32; batch * classes];
+    for (row, &label) in one_hot.chunks_exact_mut(classes).zip(labels) {
+        row[label as usize] = 1.0;
+    }
+    let one_hot = Tensor::<2>::from_data(TensorData::new(one_hot, [batch, classes]), &device);
+    let logits = logits.reshape([batch, classes]);
+    (log_softmax(logits, 1) * one_hot)
+        .sum_dim(1)
+        .neg()
+        .reshape([batch])
 }

@@ -6,14 +6,14 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_datasets::{Dataset, DatasetError, load_batch};
 use diffrep_rng::{Key, Stream};
-use diffrep_schedule::{Schedule, noise_batch};
+use diffrep_schedule::{Schedule, noise_batch, q_sample};
 use diffrep_taps::Condition;
 use diffrep_train::{AdamW, Checkpoint, Ema, SideBySide, TrainError, parameters, with_parameters};
 use diffrep_unet::{ConfigError, UNet, initial_network};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PretrainConfig;
-use crate::loss::loss;
+use crate::loss::{classification, loss};
 
 /// Images a batch when the held-out loss is taken.
 const HELD_OUT_BATCH: usize = 64;
@@ -48,6 +48,16 @@ pub enum PretrainError {
         held_out: usize,
         /// Images a batch.
         batch: usize,
+    },
+    /// A classifier for another number of classes.
+    #[error(
+        "the network tells {network} classes apart, and the images are of {data}: set its out_channels to {data}"
+    )]
+    Classes {
+        /// Outputs of the network.
+        network: usize,
+        /// Classes of the images.
+        data: usize,
     },
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
@@ -86,7 +96,8 @@ pub struct LossPoint {
     pub images: u64,
     /// Mean training loss since the last point.
     pub train: f64,
-    /// Mean squared error of the averaged weights on held-out images (fixed noise and timesteps).
+    /// Mean squared error of the averaged weights on held-out images (fixed noise and timesteps);
+    /// of a classifier its cross entropy (nats).
     pub held_out: f64,
 }
 
@@ -166,6 +177,13 @@ impl Pretraining {
                 images,
                 held_out,
                 batch,
+            });
+        }
+        let classes = dataset.class_names().len();
+        if config.is_classifier() && config.network.out_channels != classes {
+            return Err(PretrainError::Classes {
+                network: config.network.out_channels,
+                data: classes,
             });
         }
         let plain = device.clone().without_autodiff();
@@ -379,8 +397,8 @@ impl Pretraining {
         Ok(value)
     }
 
-    /// Mean squared error of the noise prediction on the held-out images; timesteps and noise are
-    /// the same at every call.
+    /// Mean loss on the held-out images, that of the noise prediction or of the classes; timesteps
+    /// and noise are the same at every call.
     fn held_out_loss(
         &self,
         dataset: &Dataset,
@@ -408,10 +426,14 @@ impl Pretraining {
             let [_, channels, height, width] = x0.dims();
             let noise = noise_batch(&keys, [channels, height, width], &self.device);
             let condition = timesteps(&t, &self.device);
-            let loss = loss(schedule, x0, &t, noise, config.variance(), |x| {
-                network.forward(x, &condition)
-            });
-            sum += f64::from(loss.mse.sum().into_scalar::<f32>());
+            let losses = if config.is_classifier() {
+                let logits = network.forward(q_sample(schedule, x0, &t, noise), &condition);
+                classification(logits, &labels(dataset, indices))
+            } else {
+                let predict = |x| network.forward(x, &condition);
+                loss(schedule, x0, &t, noise, config.variance(), predict).mse
+            };
+            sum += f64::from(losses.sum().into_scalar::<f32>());
             count += indices.len();
         }
         Ok(if count == 0 {
@@ -455,8 +477,16 @@ fn part_loss(
     let [_, channels, height, width] = x0.dims();
     let noise = noise_batch(&keys, [channels, height, width], device);
     let condition = timesteps(&t, device);
+    if config.is_classifier() {
+        let logits = network.forward(q_sample(schedule, x0, &t, noise), &condition);
+        return Ok(classification(logits, &labels(dataset, indices)).mean());
+    }
     let predict = |x| network.forward(x, &condition);
     Ok(loss(schedule, x0, &t, noise, config.variance(), predict).total())
+}
+
+fn labels(dataset: &Dataset, indices: &[usize]) -> Vec<u32> {
+    indices.iter().map(|&i| dataset.label(i)).collect()
 }
 
 fn images(

@@ -12,13 +12,13 @@ use diffrep_sample::{SampleOptions, ddim, to_bytes};
 use diffrep_schedule::{Schedule, ScheduleKind, Spacing, respaced};
 use diffrep_taps::Condition;
 use diffrep_train::{AdamWConfig, LearningRate};
-use diffrep_unet::{UNet, UNetConfig};
+use diffrep_unet::{ClassifierPool, Kind, UNet, UNetConfig};
 
 use crate::commands::input::{FitArg, preprocess};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
-/// Train a diffusion model on a folder of images.
+/// Train a diffusion model on a folder of images, or a classifier of noised images.
 ///
 /// The run lives in --out: `checkpoint.safetensors` (from which it resumes when the same command is
 /// given again), `training.json` (settings, loss curve), `samples-EPOCH.png`, and at the end the
@@ -26,7 +26,8 @@ use crate::printer::{Printer, human_duration};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep pretrain /data/fashion-mnist --out runs/mini --epochs 5\n  \
-    diffrep pretrain photos/ --arch net.json --batch 32 --device cuda:0 --out runs/photos")]
+    diffrep pretrain photos/ --arch net.json --batch 32 --device cuda:0 --out runs/photos\n  \
+    diffrep pretrain fixtures/fashion-mnist --classifier --epochs 20 --out runs/classifier")]
 pub(crate) struct PretrainArgs {
     /// Folder of images: IDX files, or one folder a class.
     data: PathBuf,
@@ -36,6 +37,10 @@ pub(crate) struct PretrainArgs {
     /// Network as the reference's constructor arguments in JSON; the mini network without it.
     #[arg(long)]
     arch: Option<PathBuf>,
+    /// Train the encoder half of the mini network to classify noised images (the U-Net encoder of
+    /// Table 1 of the paper); --arch may name an EncoderUNetModel.
+    #[arg(long, conflicts_with = "arch")]
+    classifier: bool,
     /// Height and width of the mini network's input; --arch names its own.
     #[arg(long, default_value_t = 32, conflicts_with = "arch")]
     size: usize,
@@ -104,8 +109,10 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
         printer.say(&format!("resuming at step {} of {steps}", position.step));
     }
     let grid = |epoch: u32| args.out.join(format!("samples-{epoch:03}.png"));
+    // A classifier has nothing to draw.
+    let draws = !config.is_classifier();
     // A run that was stopped between a checkpoint and its picture.
-    if position.epoch > 0 && position.batch == 0 && !grid(position.epoch).exists() {
+    if draws && position.epoch > 0 && position.batch == 0 && !grid(position.epoch).exists() {
         draw_samples(&run.averaged(), &config, &device, &grid(position.epoch))?;
     }
     let mut progress = printer.progress("pretrain", steps);
@@ -131,7 +138,7 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
             }
             Event::Checkpoint { network, record } => {
                 let written = write_json_atomic(args.out.join("training.json"), record);
-                let epoch_ends = record.position.batch == 0;
+                let epoch_ends = draws && record.position.batch == 0;
                 let drawn = match (written, epoch_ends) {
                     (Err(error), _) => Err(error.into()),
                     (Ok(()), false) => Ok(()),
@@ -181,6 +188,12 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
 
 fn configure(args: &PretrainArgs, dataset: &Dataset) -> Result<PretrainConfig> {
     let network = match &args.arch {
+        None if args.classifier => UNetConfig {
+            image_size: args.size,
+            kind: Kind::Encoder(ClassifierPool::Attention),
+            out_channels: dataset.class_names().len(),
+            ..UNetConfig::mini()
+        },
         None => UNetConfig {
             image_size: args.size,
             ..UNetConfig::mini()
