@@ -30,6 +30,9 @@ pub struct HeadsScale {
     pub linear_recipe: String,
     /// Recipe of every other head.
     pub recipe: String,
+    /// An encoder classifier that was trained on the same images, for comparison: the U-Net encoder of
+    /// Table 1 of the paper.
+    pub classifier: Option<PathBuf>,
     /// The heads; the others are compared with the first.
     pub heads: Vec<PlannedHead>,
 }

@@ -8,7 +8,7 @@ use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
 use diffrep_pretrain::{Event, PretrainConfig, Pretraining};
 use diffrep_schedule::ScheduleKind;
 use diffrep_train::{AdamWConfig, LearningRate};
-use diffrep_unet::{UNetConfig, state_dict};
+use diffrep_unet::{ClassifierPool, Kind, UNetConfig, state_dict};
 
 const CHECKPOINT_EVERY: u64 = 4;
 
@@ -120,6 +120,85 @@ fn a_killed_training_goes_on_to_the_same_bits() {
             "the loss did not fall: {curve:?}"
         );
     }
+}
+
+/// The encoder half of the network, to tell pictures whose upper part is dark from those with a dark
+/// left part.
+#[test]
+fn a_classifier_learns_and_goes_on_to_the_same_bits() {
+    let pixel = |i: usize| {
+        let (image, place) = (
+            i / 784,
+            if i / 784 % 2 == 0 {
+                i / 28 % 28
+            } else {
+                i % 28
+            },
+        );
+        if place > 6 + image % 9 { 200 } else { 10 }
+    };
+    let dataset = Dataset::from_pixels(
+        Split::Train,
+        vec!["upper".into(), "left".into()],
+        (0..64).map(|i| i % 2).collect(),
+        (0..64).collect(),
+        Pixels {
+            height: 28,
+            width: 28,
+            channels: 1,
+            data: (0..64 * 784).map(pixel).collect(),
+        },
+    );
+    let network = UNetConfig {
+        kind: Kind::Encoder(ClassifierPool::Attention),
+        out_channels: 2,
+        ..UNetConfig::mini()
+    };
+    let config = PretrainConfig {
+        network,
+        epochs: 4,
+        flip: false,
+        ..config(1)
+    };
+    let device = Device::flex();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    let train = |stop: u64| {
+        let open = |config| Pretraining::open(config, &dataset, "data".into(), &path, &device);
+        let mut run = open(config.clone()).unwrap();
+        let done = run.run(&dataset, &path, CHECKPOINT_EVERY, |event| {
+            if let Event::Step { position, .. } = event {
+                assert!(position.step < stop, "killed");
+            }
+        });
+        done.unwrap();
+        (run.record().curve.clone(), state_dict(&run.averaged()))
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| train(7))).is_err());
+    let (curve, weights) = train(u64::MAX);
+    std::fs::remove_file(&path).unwrap();
+    let (whole, expected) = train(u64::MAX);
+    assert_eq!((&curve, &weights), (&whole, &expected));
+    let (first, last) = (curve.first().unwrap(), curve.last().unwrap());
+    // ln 2 is the cross entropy of a guess.
+    assert!(
+        last.held_out < 0.69 && last.held_out < first.held_out,
+        "{curve:?}"
+    );
+
+    let ten = PretrainConfig {
+        network: UNetConfig {
+            out_channels: 10,
+            ..config.network.clone()
+        },
+        ..config
+    };
+    let error = Pretraining::open(ten, &dataset, "data".into(), &path, &device);
+    let told = error.unwrap_err().to_string();
+    assert!(
+        told.contains("tells 10 classes apart, and the images are of 2"),
+        "{told}"
+    );
 }
 
 #[test]

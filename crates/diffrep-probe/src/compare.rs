@@ -38,9 +38,10 @@ pub struct Contender {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadScore {
-    /// The head and its columns, as chosen with the first seed.
-    pub candidate: Candidate,
-    /// Its rate and decay, as chosen with the first seed.
+    /// The head and its columns, as chosen with the first seed; none for a network that classifies by
+    /// itself.
+    pub candidate: Option<Candidate>,
+    /// Its rate and decay, as chosen with the first seed; zeros where nothing was trained.
     pub point: Point,
     /// Trainable parameters.
     pub parameters: usize,
@@ -78,7 +79,7 @@ impl Study<'_> {
         for &seed in seeds {
             let (candidates, points) = match scores.first() {
                 None => (contender.candidates.clone(), contender.recipe.grid()),
-                Some(first) => (vec![first.candidate.clone()], vec![first.point]),
+                Some(first) => (first.candidate.iter().cloned().collect(), vec![first.point]),
             };
             let specs: Vec<_> = [&splits.train, &splits.validation, &splits.test]
                 .into_iter()
@@ -151,7 +152,7 @@ impl Study<'_> {
                 let training = training(&candidate.head);
                 let right = training.correct(&head, &test)?;
                 Ok(HeadScore {
-                    candidate: candidate.clone(),
+                    candidate: Some(candidate.clone()),
                     point: head.point,
                     parameters: training.parameters(&test)?,
                     seed,

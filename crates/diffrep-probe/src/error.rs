@@ -118,6 +118,12 @@ pub enum ProbeError {
         /// What is wrong.
         reason: String,
     },
+    /// A network that does not classify these images by itself.
+    #[error("the network is no encoder classifier of {classes} classes")]
+    NotAClassifier {
+        /// Classes of the images.
+        classes: usize,
+    },
     /// A final score is of one setting.
     #[error("one setting is scored on the test split, not {found}")]
     OneSetting {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod baseline;
 mod compare;
 mod convex;
 mod descent;

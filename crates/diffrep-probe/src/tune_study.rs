@@ -110,12 +110,11 @@ impl Study<'_> {
             if chosen.is_none() {
                 chosen = tried.into_iter().find(|((reading, head), point)| {
                     let columns = columns(reading, subject.encoder);
-                    score.candidate
-                        == Candidate {
-                            head: head.clone(),
-                            columns,
-                        }
-                        && score.point == *point
+                    let candidate = Candidate {
+                        head: head.clone(),
+                        columns,
+                    };
+                    score.candidate.as_ref() == Some(&candidate) && score.point == *point
                 });
             }
             scores.push(score);
@@ -226,10 +225,10 @@ impl One<'_> {
         let tuning = self.tuning(splits.train.class_names().len());
         let trained = tuning.trainable(self.subject.encoder)?;
         Ok(HeadScore {
-            candidate: Candidate {
+            candidate: Some(Candidate {
                 head: head.clone(),
                 columns: columns(reading, self.subject.encoder),
-            },
+            }),
             point,
             parameters: trained.head + trained.feedback + trained.encoder,
             seed: self.seed,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
@@ -63,6 +64,8 @@ pub(super) struct Fit {
     pub(super) point: Chosen,
     pub(super) validation: f64,
     pub(super) trained_on: usize,
+    /// Seconds that the whole grid took, features in memory.
+    pub(super) seconds: f64,
 }
 
 /// The point of its grid.
@@ -157,10 +160,12 @@ impl Bench<'_> {
         match (&self.head, self.recipe, group) {
             (Wanted::Neighbours, AnyRecipe::Neighbours(recipe), [column]) => {
                 let train = train.features(column)?;
+                let validation = self.validation.features(column)?;
+                let start = Instant::now();
                 let bank = Neighbours::new(&train, self.classes, recipe.standardize)?;
-                let (vote, validation) =
-                    best_vote(&bank, &self.validation.features(column)?, &recipe.grid())?;
+                let (vote, validation) = best_vote(&bank, &validation, &recipe.grid())?;
                 Ok(Fit {
+                    seconds: start.elapsed().as_secs_f64(),
                     head: Fitted::Neighbours(bank, vote),
                     spec: None,
                     parameters: 0,
@@ -170,8 +175,9 @@ impl Bench<'_> {
                 })
             }
             (Wanted::Linear, AnyRecipe::Convex(_) | AnyRecipe::Descent(_), [column]) => {
-                let head = self.linear(&train, column, seed, title)?;
+                let (head, seconds) = self.linear(&train, column, seed, title)?;
                 Ok(Fit {
+                    seconds,
                     point: Chosen::Point(head.point),
                     validation: head.validation,
                     parameters: head.weight.len() + head.bias.len(),
@@ -214,10 +220,12 @@ impl Bench<'_> {
         let parameters = training.parameters(&maps)?;
         let total = recipe.grid().len() * recipe.epochs;
         let progress = Mutex::new(self.printer.progress(title, total as u64));
+        let validation = self.validation.maps(group)?;
+        let start = Instant::now();
         let heads = training.grid(
             &recipe.grid(),
             &maps,
-            &self.validation.maps(group)?,
+            &validation,
             self.workers,
             &|done, _| {
                 progress
@@ -230,6 +238,7 @@ impl Bench<'_> {
         progress.unwrap_or_else(PoisonError::into_inner).finish();
         let head = best_head(&heads, recipe)?.clone();
         Ok(Fit {
+            seconds: start.elapsed().as_secs_f64(),
             point: Chosen::Point(head.point),
             validation: head.validation,
             head: Fitted::Other(head),
@@ -239,17 +248,25 @@ impl Bench<'_> {
         })
     }
 
-    fn linear(&self, train: &Part<'_>, column: &str, seed: u64, title: &str) -> Result<Trained> {
+    /// The best linear head, and the seconds that the grid took.
+    fn linear(
+        &self,
+        train: &Part<'_>,
+        column: &str,
+        seed: u64,
+        title: &str,
+    ) -> Result<(Trained, f64)> {
         let (train, validation) = (train.features(column)?, self.validation.features(column)?);
         let (classes, device) = (self.classes, self.device);
         let progress = |total: usize| self.printer.progress(title, total as u64);
-        match self.recipe {
+        let start = Instant::now();
+        let head = match self.recipe {
             AnyRecipe::Convex(recipe) => {
                 let mut progress = progress(recipe.penalties.len());
                 let on = |done, _| progress.at(done as u64, "penalties");
                 let heads = fit_convex(&train, &validation, classes, recipe, device, on)?;
                 progress.finish();
-                Ok(best(&heads, &recipe.name)?.clone())
+                best(&heads, &recipe.name)?.clone()
             }
             AnyRecipe::Descent(recipe) => {
                 ensure!(
@@ -262,10 +279,11 @@ impl Bench<'_> {
                 let on = |done, _| progress.at(done as u64, "epochs");
                 let heads = train_linear(&train, &validation, classes, recipe, seed, device, on)?;
                 progress.finish();
-                Ok(best(&heads, &recipe.name)?.clone())
+                best(&heads, &recipe.name)?.clone()
             }
             AnyRecipe::Neighbours(recipe) => bail!("recipe {} is for --head knn", recipe.name),
-        }
+        };
+        Ok((head, start.elapsed().as_secs_f64()))
     }
 
     /// The weights of a head by name, and what its maps are standardised with.

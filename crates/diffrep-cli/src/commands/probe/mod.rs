@@ -303,6 +303,7 @@ impl Outcome<'_> {
                 "columns": group,
                 "point": fit.point,
                 "validation": fit.validation,
+                "seconds": fit.seconds,
             })
         });
         let chosen = &self.fits[self.best];

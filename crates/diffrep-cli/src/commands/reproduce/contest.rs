@@ -253,7 +253,9 @@ impl<S: Serialize> Shown<'_, S> {
             let accuracy = Cell::number(entry.test.mean * PERCENT, 2);
             vec![
                 Cell::text(entry.name.clone()),
-                chosen.map_or_else(Cell::missing, |s| Cell::text(s.candidate.columns.join(" "))),
+                chosen
+                    .and_then(|s| s.candidate.as_ref())
+                    .map_or_else(Cell::missing, |read| Cell::text(read.columns.join(" "))),
                 chosen.map_or_else(Cell::missing, |s| Cell::text(s.parameters.to_string())),
                 chosen.map_or_else(Cell::missing, |s| {
                     Cell::text(format!("{:.0e}", s.point.learning_rate))

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 use diffrep_artifact::{Lock, create_dir_all};
 use diffrep_extract::{Setting, Settings};
 use diffrep_heads::{HeadSpec, TransformerConfig};
+use diffrep_import::load;
 use diffrep_plan::{Experiment, HeadsScale, PlannedHead};
 use diffrep_pool::PoolSize;
 use diffrep_probe::{Candidate, Contender, Recipe, Study, Subject};
@@ -71,6 +72,20 @@ pub(super) fn run(
             study.compete(&subject, &splits, &settings, contender, &scale.seeds, on)
         })?;
         contest.enter(&contender.name, &contender.recipe, scores)?;
+    }
+    if let Some(path) = &scale.classifier {
+        let trained = load(path, None, device)
+            .with_context(|| format!("the classifier of scale {scale_name}"))?;
+        let subject = Subject {
+            name: "classifier".into(),
+            encoder: &trained.network,
+            hash: trained.sha256.to_string(),
+        };
+        let scores = watched(printer, |on| {
+            study.classifier(&subject, &splits, scale.timestep, &scale.seeds, on)
+        })?;
+        let recipe = Recipe::named(&scale.recipe)?;
+        contest.enter("U-Net encoder", &recipe, scores)?;
     }
     contest.finish(
         experiment, scale_name, &ground, &splits, spec, dir, start, printer,
