@@ -515,7 +515,7 @@ fn heads_and_experiments_that_are_none() {
         &["no experiment `table99`", "probe"],
     );
     fails(
-        &["reproduce", "--scale", "paper"],
-        &["no scale `paper`", "mini"],
+        &["reproduce", "--scale", "huge"],
+        &["no scale `huge`", "mini"],
     );
 }

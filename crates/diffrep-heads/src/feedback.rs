@@ -49,7 +49,7 @@ pub struct FeedbackLayer {
 }
 
 /// Batch normalisation with PyTorch's defaults, whose running statistics change only where
-/// [`BatchNorm::observe`] is called: micro-batches that are computed side by side stay reproducible.
+/// [`Feedback::observe`] is called: micro-batches that are computed side by side stay reproducible.
 #[derive(Module, Debug)]
 pub struct BatchNorm {
     /// `[channels]`

@@ -129,7 +129,7 @@ fn a_classifier_learns_and_goes_on_to_the_same_bits() {
     let pixel = |i: usize| {
         let (image, place) = (
             i / 784,
-            if i / 784 % 2 == 0 {
+            if (i / 784).is_multiple_of(2) {
                 i / 28 % 28
             } else {
                 i % 28

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
 
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 13] = [
     ("paper", include_str!("../recipes/paper.toml")),
     ("release", include_str!("../recipes/release.toml")),
     ("vissl", include_str!("../recipes/vissl.toml")),
+    ("best", include_str!("../recipes/best.toml")),
     ("ablation", include_str!("../recipes/ablation.toml")),
     ("mini", include_str!("../recipes/mini.toml")),
     ("mini-heads", include_str!("../recipes/mini-heads.toml")),

@@ -4,6 +4,7 @@ mod attention;
 mod config;
 mod head;
 mod layers;
+mod memory;
 mod names;
 mod random;
 mod recompute;
@@ -19,6 +20,7 @@ pub use config::{
 };
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
+pub use memory::{TrainingMemory, training_memory};
 pub use names::{NamedParameter, named_parameters, state_dict, with_state_dict};
 pub use random::{initial_network, random_network};
 pub use reference::ReferenceArgs;

@@ -18,6 +18,7 @@ use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_stats::{Interval, wilson};
 use diffrep_taps::{BlockIndex, Encoder};
+use diffrep_unet::{UNet, training_memory};
 use serde::Serialize;
 
 use crate::commands::input::{
@@ -92,9 +93,12 @@ pub(crate) struct FinetuneArgs {
     /// Train on so many images of each class.
     #[arg(long, value_name = "N")]
     per_class: Option<usize>,
-    /// Folder for checkpoints and results.
+    /// Say how much memory --train encoder takes with these blocks, recipe and parts, and stop.
     #[arg(long)]
-    out: PathBuf,
+    memory: bool,
+    /// Folder for checkpoints and results.
+    #[arg(long, required_unless_present = "memory")]
+    out: Option<PathBuf>,
     /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
     /// or else linear.
     #[arg(long, value_parser = super::pretrain::parse_schedule)]
@@ -198,6 +202,9 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             blocks: blocks(&args.feed_back)?,
         },
     };
+    if args.memory {
+        return say_memory(args, &reading, &recipe, &network, printer);
+    }
     let (train, validation) = train_and_validation(&args.data)?;
     let train = match args.per_class {
         None => train,
@@ -229,8 +236,9 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         device: &device,
     };
     let trainable = tuning.trainable(&network)?;
-    create_dir_all(&args.out)?;
-    let _lock = Lock::acquire(&args.out)?;
+    let out = args.out.as_deref().context("--out is missing")?;
+    create_dir_all(out)?;
+    let _lock = Lock::acquire(out)?;
     let mut determines = serde_json::json!({
         "encoder": imported.sha256, "schedule": kind, "preprocess": preprocess,
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
@@ -241,7 +249,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     let mut tried: Vec<Tuned> = Vec::new();
     for (index, point) in points.iter().enumerate() {
         determines["grid point"] = serde_json::json!(point);
-        let path = args.out.join(format!("checkpoint-{index}.safetensors"));
+        let path = out.join(format!("checkpoint-{index}.safetensors"));
         let title = match points.len() {
             1 => "train".to_string(),
             of => format!("train {} of {of}", index + 1),
@@ -296,7 +304,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         })
         .transpose()?;
     let best = &tried[chosen];
-    let path = args.out.join("classifier.safetensors");
+    let path = out.join("classifier.safetensors");
     let info = ClassifierInfo {
         classes: train.class_names().to_vec(),
         encoder_sha256: imported.sha256.to_string(),
@@ -339,7 +347,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         test: scored,
         seconds: start.elapsed().as_secs_f64(),
     };
-    write_json_atomic(args.out.join("results.json"), &results)?;
+    write_json_atomic(out.join("results.json"), &results)?;
     if printer.json() {
         printer.result(&serde_json::to_string_pretty(&results)?);
     } else {
@@ -350,6 +358,60 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             human_duration(results.seconds)
         ));
     }
+    Ok(())
+}
+
+/// What a training of the encoder would hold at its peak, by the model of `training_memory`.
+fn say_memory(
+    args: &FinetuneArgs,
+    reading: &Reading,
+    recipe: &Recipe,
+    network: &UNet,
+    printer: Printer,
+) -> Result<()> {
+    let last = reading.blocks.iter().max().context("no block is read")?;
+    // Parts that are computed at once are in memory at once.
+    let at_once = args.device.workers().min(args.parts as usize).max(1);
+    let part = recipe.batch.div_ceil(args.parts as usize);
+    let fused = args.device.workers() > 1;
+    let memory = training_memory(network.config(), *last, part * at_once, fused)?;
+    if printer.json() {
+        printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+            "images_at_once": part * at_once,
+            "parts_of_the_peak": memory,
+            "plain": memory.plain(),
+            "recomputed": memory.recomputed(),
+        }))?);
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| Cell::number(bytes as f64 / 1e9, 2);
+    let row = |name: &str, plain: u64, again: u64| {
+        vec![Cell::text(name), gigabytes(plain), gigabytes(again)]
+    };
+    let fixed = memory.fixed();
+    printer.result(&to_terminal_table(&Table {
+        caption: format!(
+            "Training up to block {last} on {} images at once, f32 and Adam; a moving average costs \
+             {:.2} GB more, and the library keeps buffers of its own",
+            part * at_once,
+            memory.weights as f64 / 1e9
+        ),
+        columns: vec![
+            Column::text("what"),
+            Column::number("plain").with_unit("GB"),
+            Column::number("--recompute").with_unit("GB"),
+        ],
+        rows: vec![
+            row("weights, gradients, moments, copies", fixed, fixed),
+            row(
+                "maps",
+                memory.inside_all,
+                memory.outputs + memory.inside_largest,
+            ),
+            row("together", memory.plain(), memory.recomputed()),
+        ],
+        highlight: Vec::new(),
+    }));
     Ok(())
 }
 
