@@ -45,8 +45,9 @@ use crate::printer::Printer;
     diffrep reproduce probe --scale mini\n  \
     diffrep reproduce my-experiment.toml --scale mine --device cuda:0")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name, or TOML files of your own; all that exist without it. `smoke` is the
-    /// first experiment at a scale that proves the pipeline in under a minute.
+    /// Experiments by name (probe, heads, table2, select, ensemble), or TOML files of your own; those
+    /// that fit half an hour at the mini scale (probe, heads, ensemble) without it. `smoke` is the first
+    /// experiment at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiment.
     #[arg(long, default_value = "mini")]
@@ -79,6 +80,22 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             .any(|(plan, scale)| plan.scales().contains(&scale.as_str()))
         {
             plans.retain(|(plan, scale)| plan.scales().contains(&scale.as_str()));
+        }
+        let (usual, others): (Vec<_>, Vec<_>) = plans
+            .into_iter()
+            .partition(|(plan, _)| diffrep_plan::USUAL.contains(&plan.name()));
+        // A scale that only the others have is asked for them.
+        if usual.is_empty() {
+            plans = others;
+        } else {
+            plans = usual;
+            if !others.is_empty() {
+                let names: Vec<&str> = others.iter().map(|(plan, _)| plan.name()).collect();
+                printer.say(&format!(
+                    "run by name only, for their time: {}",
+                    names.join(", ")
+                ));
+            }
         }
     }
     for name in &args.experiments {
