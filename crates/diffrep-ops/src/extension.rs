@@ -6,6 +6,7 @@ use burn::tensor::{Bytes, DType, Shape};
 
 pub(crate) mod conv;
 pub(crate) mod norm;
+pub(crate) mod packed;
 pub(crate) mod resample;
 
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {

@@ -13,6 +13,8 @@ mod cpu;
     reason = "the macro that routes these operators makes them public"
 )]
 mod extension;
+mod packed;
 mod operators;
 
+pub use packed::PackedConv;
 pub use operators::{Activation, conv2d_same, double, group_norm, halve};

@@ -176,7 +176,7 @@ mod vectorised {
 }
 
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-fn is_flex(device: &burn::tensor::Device) -> bool {
+pub(crate) fn is_flex(device: &burn::tensor::Device) -> bool {
     use burn::backend::DispatchDevice;
     matches!(
         device.clone().without_autodiff().as_dispatch(),

@@ -45,9 +45,13 @@ impl AttentionBlock {
             .forward_map(normal)
             .reshape([batch, 3 * channels, height * width]);
         let mixed = attend(qkv, self.heads, self.order);
-        x + self
-            .proj_out
-            .forward_map(mixed.reshape([batch, channels, height, width]))
+        self.proj_out
+            .forward_map_plus(mixed.reshape([batch, channels, height, width]), x)
+    }
+
+    pub(crate) fn pack(&mut self, side: usize) {
+        self.qkv.pack(side);
+        self.proj_out.pack(side);
     }
 }
 

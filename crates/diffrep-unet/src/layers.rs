@@ -3,7 +3,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor, module::conv2d, ops::ConvOptions};
-use diffrep_ops::{Activation, conv2d_same};
+use diffrep_ops::{Activation, PackedConv, conv2d_same};
 
 /// Groups of every normalisation (`GroupNorm32`).
 pub(crate) const GROUPS: usize = 32;
@@ -50,6 +50,9 @@ pub struct Conv2d {
     pub weight: Param<Tensor<4>>,
     /// `[out]`
     pub bias: Param<Tensor<1>>,
+    /// What computes instead of the parameters once the network is packed.
+    #[module(skip)]
+    packed: Option<PackedConv>,
 }
 
 impl Conv2d {
@@ -58,12 +61,34 @@ impl Conv2d {
         Self {
             weight: uniform([outputs, inputs, kernel, kernel], fan_in, device),
             bias: uniform([outputs], fan_in, device),
+            packed: None,
         }
     }
 
     /// `[batch, in, height, width]` to `[batch, out, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d_same(x, self.weight.val(), self.bias.val())
+        match &self.packed {
+            Some(packed) => packed.forward(x),
+            None => conv2d_same(x, self.weight.val(), self.bias.val()),
+        }
+    }
+
+    /// `addend` plus the convolution.
+    pub(crate) fn forward_plus(&self, x: Tensor<4>, addend: Tensor<4>) -> Tensor<4> {
+        match &self.packed {
+            Some(packed) => packed.forward_plus(x, addend),
+            None => addend + self.forward(x),
+        }
+    }
+
+    /// Hands the weights over to kernels for maps of the given side, which keep them in their own
+    /// layout; the parameters are left empty.
+    pub(crate) fn pack(&mut self, side: usize) {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let device = weight.device();
+        self.weight = Param::from_tensor(Tensor::zeros([0, 0, 0, 0], &device));
+        self.bias = Param::from_tensor(Tensor::zeros([0], &device));
+        self.packed = Some(PackedConv::new(weight, bias, [side, side]));
     }
 
     /// The same with stride 2: `[batch, out, height / 2, width / 2]`.
@@ -80,6 +105,9 @@ pub struct Conv1d {
     pub weight: Param<Tensor<3>>,
     /// `[out]`
     pub bias: Param<Tensor<1>>,
+    /// What computes instead of the parameters once the network is packed.
+    #[module(skip)]
+    packed: Option<PackedConv>,
 }
 
 impl Conv1d {
@@ -87,6 +115,7 @@ impl Conv1d {
         Self {
             weight: uniform([outputs, inputs, 1], inputs, device),
             bias: uniform([outputs], inputs, device),
+            packed: None,
         }
     }
 
@@ -99,12 +128,33 @@ impl Conv1d {
 
     /// `[batch, in, height, width]` to `[batch, out, height, width]`.
     pub(crate) fn forward_map(&self, x: Tensor<4>) -> Tensor<4> {
+        match &self.packed {
+            Some(packed) => packed.forward(x),
+            None => conv2d_same(x, self.kernel(), self.bias.val()),
+        }
+    }
+
+    /// `addend` plus the convolution of a map.
+    pub(crate) fn forward_map_plus(&self, x: Tensor<4>, addend: Tensor<4>) -> Tensor<4> {
+        match &self.packed {
+            Some(packed) => packed.forward_plus(x, addend),
+            None => addend + self.forward_map(x),
+        }
+    }
+
+    /// As for [`Conv2d::freeze`]; after it, only maps are taken.
+    pub(crate) fn pack(&mut self, side: usize) {
+        let (weight, bias) = (self.kernel(), self.bias.val());
+        let device = weight.device();
+        self.weight = Param::from_tensor(Tensor::zeros([0, 0, 0], &device));
+        self.bias = Param::from_tensor(Tensor::zeros([0], &device));
+        self.packed = Some(PackedConv::new(weight, bias, [side, side]));
+    }
+
+    /// The weight as a 1x1 kernel, `[out, in, 1, 1]`.
+    fn kernel(&self) -> Tensor<4> {
         let [outputs, inputs, _] = self.weight.dims();
-        conv2d_same(
-            x,
-            self.weight.val().reshape([outputs, inputs, 1, 1]),
-            self.bias.val(),
-        )
+        self.weight.val().reshape([outputs, inputs, 1, 1])
     }
 }
 

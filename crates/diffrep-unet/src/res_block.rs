@@ -73,7 +73,17 @@ impl ResBlock {
             Some(conv) => conv.forward(x),
             None => x,
         };
-        skip + self.out_conv.forward(hidden)
+        self.out_conv.forward_plus(hidden, skip)
+    }
+
+    /// Packs all convolutions, of maps that come in with the given side.
+    pub(crate) fn pack(&mut self, side: usize) {
+        let side = changed(side, self.resample);
+        self.in_conv.pack(side);
+        self.out_conv.pack(side);
+        if let Some(skip) = &mut self.skip_connection {
+            skip.pack(side);
+        }
     }
 }
 
@@ -82,6 +92,15 @@ pub(crate) fn change(x: Tensor<4>, direction: Direction) -> Tensor<4> {
     match direction {
         Direction::Down => halve(x),
         Direction::Up => double(x),
+    }
+}
+
+/// The side of a map after a change of resolution, if there is one.
+pub(crate) fn changed(side: usize, direction: Option<Direction>) -> usize {
+    match direction {
+        None => side,
+        Some(Direction::Down) => side / 2,
+        Some(Direction::Up) => side * 2,
     }
 }
 
@@ -109,6 +128,14 @@ impl ResampleLayer {
         Self {
             conv: convolve.then(|| Conv2d::new([channels, channels], 3, device)),
             direction,
+        }
+    }
+
+    /// Packs the convolution, of maps that come in with the given side.
+    pub(crate) fn pack(&mut self, side: usize) {
+        // Going down it has a stride, for which there are no packed kernels.
+        if let (Some(conv), Direction::Up) = (&mut self.conv, self.direction) {
+            conv.pack(2 * side);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::attention::AttentionBlock;
 use crate::config::{BlockSpec, ConfigError, LayerSpec, Resample, UNetConfig};
 use crate::head::Head;
 use crate::layers::{Conv2d, Linear};
-use crate::res_block::{ResBlock, ResampleLayer, activate};
+use crate::res_block::{ResBlock, ResampleLayer, activate, changed};
 
 /// One layer of a block.
 #[derive(Module, Debug)]
@@ -160,6 +160,29 @@ impl Block {
             Layer::Resample(layer) => layer.forward(x),
         })
     }
+
+    /// Packs all convolutions, of maps that come in with the given side; returns the side of what
+    /// goes out.
+    fn pack(&mut self, side: usize) -> usize {
+        self.layers.iter_mut().fold(side, |side, layer| match layer {
+            Layer::Conv(conv) => {
+                conv.pack(side);
+                side
+            }
+            Layer::Res(block) => {
+                block.pack(side);
+                changed(side, block.resample)
+            }
+            Layer::Attention(block) => {
+                block.pack(side);
+                side
+            }
+            Layer::Resample(layer) => {
+                layer.pack(side);
+                changed(side, Some(layer.direction))
+            }
+        })
+    }
 }
 
 impl UNet {
@@ -230,6 +253,25 @@ impl UNet {
             self.out = None;
         }
         self.taps.truncate(last);
+        self
+    }
+
+    /// The network with the weights of its blocks' convolutions laid out once for kernels that only
+    /// go forward (see [`diffrep_ops::PackedConv`]): what features are extracted with. Outputs agree
+    /// with those before to rounding. It gives no gradients, and its convolutions no longer count as
+    /// parameters.
+    ///
+    /// Layers are converted one after another, so that weights are never in memory twice.
+    #[must_use]
+    pub fn packed(mut self) -> Self {
+        let mut side = self.config.image_size;
+        let blocks = self.input_blocks.iter_mut();
+        let blocks = blocks
+            .chain(std::iter::once(&mut self.middle_block))
+            .chain(&mut self.output_blocks);
+        for block in blocks {
+            side = block.pack(side);
+        }
         self
     }
 
@@ -327,7 +369,8 @@ impl UNet {
             {
                 map = map + resize(addend.clone(), [info.height, info.width]);
             }
-            if index.get() <= encoder && !self.output_blocks.is_empty() {
+            // Decoder block `encoder + 1 + k` reads the output of block `encoder + 1 - k`.
+            if index.get() <= encoder && index.get() + last >= 2 * (encoder + 1) {
                 skips.push(map.clone());
             }
             if visit.to_the_end && self.out.as_ref().is_some_and(Head::reads_means) {

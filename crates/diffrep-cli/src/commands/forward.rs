@@ -42,7 +42,7 @@ pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let imported = load(&args.checkpoint, arch, &device)?;
-    let network = imported.network;
+    let network = imported.network.packed();
     let (x, condition) = read_input(&args.input, network.config(), &device)?;
     let (taps, out) = network.forward_with_taps(x, &condition, &TapSet::all(&network.taps())?);
     let mut tensors: Vec<(String, TensorData)> = taps

@@ -3,10 +3,14 @@
 use std::mem::MaybeUninit;
 
 pub(crate) mod conv;
+mod gemm;
 pub(crate) mod norm;
+pub(crate) mod packed;
 pub(crate) mod resample;
 mod tiles;
 mod vector;
+mod wide;
+mod winograd;
 
 /// A vector of `size` values that `fill` writes, without zeros before.
 ///
