@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::ArtifactError;
+use crate::hash::HashingWriter;
+use crate::{ArtifactError, Sha256Hex};
 
 /// The size of the write buffer, in bytes.
 const BUFFER: usize = 1 << 20;
@@ -42,6 +43,25 @@ pub fn write_atomic(
     })?;
     temp.renamed = true;
     sync_folder(parent(path)).map_err(|e| ArtifactError::writing(path, e))
+}
+
+/// Like [`write_atomic`], and returns the hash of what was written without reading it again.
+///
+/// # Errors
+///
+/// As [`write_atomic`].
+pub fn write_atomic_hashed(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Sha256Hex, ArtifactError> {
+    let mut hash = None;
+    write_atomic(path, |inner| {
+        let mut writer = HashingWriter::new(inner);
+        write(&mut writer)?;
+        hash = Some(writer.finish());
+        Ok(())
+    })?;
+    Ok(hash.expect("a file that was written was hashed"))
 }
 
 /// Writes `bytes` to `path`; see [`write_atomic`].
@@ -350,5 +370,23 @@ mod tests {
         );
         assert_eq!(names(dir.path()).len(), 6);
         assert!(remove_stale_temps(dir.path()).unwrap().is_empty());
+    }
+}
+
+#[cfg(test)]
+mod hashed_tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_what_was_written_is_the_hash_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let hash = write_atomic_hashed(&path, |writer| {
+            writer.write_all(b"one ")?;
+            writer.write_all(&vec![7; 3 * BUFFER])
+        });
+        assert_eq!(hash.unwrap(), Sha256Hex::hash_file(&path).unwrap());
+        let full = write_atomic_hashed(&path, |_| Err(io::ErrorKind::StorageFull.into()));
+        assert!(matches!(full, Err(ArtifactError::Full { .. })));
     }
 }

@@ -8,7 +8,8 @@ mod lock;
 mod record;
 
 pub use atomic::{
-    create_dir_all, read_bytes, remove_stale_temps, write_atomic, write_bytes_atomic,
+    create_dir_all, read_bytes, remove_stale_temps, write_atomic, write_atomic_hashed,
+    write_bytes_atomic,
 };
 pub use error::ArtifactError;
 pub use hash::Sha256Hex;

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use diffrep_artifact::{ArtifactError, Sha256Hex};
 use diffrep_datasets::{Dataset, DatasetError, Preprocess, load_batch};
 use diffrep_pool::pyramid;
@@ -13,9 +13,14 @@ use serde::Serialize;
 use crate::crew::Crew;
 use crate::setting::{SettingError, Settings};
 
-/// Images that go through the network together. Fixed, so that an image meets the same arithmetic
-/// whatever else is extracted; the last micro-batch is filled up with its last image.
-pub(crate) const MICRO_BATCH: usize = 16;
+/// Images of `size` x `size` that go through the network together: 16 small ones, fewer of more than
+/// 32 x 32 pixels, since maps of a large image fill the processor by themselves. A function of the
+/// size alone, so that an image meets the same arithmetic whatever else is extracted; the last
+/// micro-batch is filled up with its last image.
+pub(crate) fn micro_batch(size: usize) -> usize {
+    const IMAGES: usize = 16;
+    (IMAGES * 32 * 32 / (size * size).max(1)).clamp(1, IMAGES)
+}
 
 /// Why an extraction stops.
 #[derive(Debug, thiserror::Error)]
@@ -84,27 +89,33 @@ pub fn features<E: Encoder>(
 ) -> Result<Vec<Vec<f32>>, ExtractError> {
     let (channels, size) = (job.preprocess.channels.count(), job.preprocess.size);
     let shape = [channels, size, size];
+    let together = micro_batch(size);
     let mut columns: Vec<Vec<f32>> = job
         .settings
         .columns()
         .iter()
         .map(|(_, dim)| Vec::with_capacity(dim * indices.len()))
         .collect();
-    for part in indices.chunks(MICRO_BATCH) {
+    for part in indices.chunks(together) {
         let _span = tracing::debug_span!("extract.micro_batch", images = part.len()).entered();
         let last = part[part.len() - 1];
         let padded: Vec<usize> = part
             .iter()
             .copied()
             .chain(std::iter::repeat(last))
-            .take(MICRO_BATCH)
+            .take(together)
             .collect();
-        let mut pixels = vec![0.0; MICRO_BATCH * job.preprocess.len()];
-        let flips = job.flip.then_some([true; MICRO_BATCH]);
-        let flips = flips.as_ref().map(<[bool; MICRO_BATCH]>::as_slice);
-        load_batch(job.dataset, &job.preprocess, &padded, flips, &mut pixels)?;
+        let mut pixels = vec![0.0; together * job.preprocess.len()];
+        let flips = job.flip.then(|| vec![true; together]);
+        load_batch(
+            job.dataset,
+            &job.preprocess,
+            &padded,
+            flips.as_deref(),
+            &mut pixels,
+        )?;
         let [c, h, w] = shape;
-        let x0 = Tensor::<4>::from_data(TensorData::new(pixels, [MICRO_BATCH, c, h, w]), device);
+        let x0 = Tensor::<4>::from_data(TensorData::new(pixels, [together, c, h, w]), device);
         let mut next = columns.iter_mut().zip(job.settings.columns());
         for (t, taps, blocks) in job.settings.groups() {
             let image = match t {
@@ -120,7 +131,7 @@ pub fn features<E: Encoder>(
                 let map = maps
                     .remove(block)
                     .expect("the encoder returns every wanted block");
-                for pooled in pyramid(map, pools) {
+                for pooled in pyramid(map.cast(DType::F32), pools) {
                     let (column, (_, dim)) = next.next().expect("one column for each pool");
                     let values: Vec<f32> = pooled
                         .into_data()
@@ -179,7 +190,7 @@ impl Extraction<'_> {
             "settings": settings,
             "noising": self.noising,
             "noise_of": "split and id",
-            "micro_batch": MICRO_BATCH,
+            "micro_batch": micro_batch(self.preprocess.size),
         });
         if self.flip {
             determines["flip"] = true.into();
@@ -228,7 +239,7 @@ impl Extraction<'_> {
         let mut done = total - missing.iter().map(|shard| shard.rows()).sum::<usize>();
         for shard in missing {
             let indices: Vec<usize> = (shard.start..shard.end).collect();
-            let parts: Vec<&[usize]> = indices.chunks(MICRO_BATCH).collect();
+            let parts: Vec<&[usize]> = indices.chunks(micro_batch(self.preprocess.size)).collect();
             let found = crew.map(
                 &parts,
                 |part| features(encoder, self, part, device),

@@ -106,6 +106,12 @@ impl Settings {
         Ok(Self { groups, columns })
     }
 
+    /// The last block that any timestep needs.
+    pub fn last_block(&self) -> BlockIndex {
+        let last = self.columns.iter().map(|(setting, _)| setting.block).max();
+        last.expect("settings are not empty")
+    }
+
     /// Timesteps, the blocks wanted at each, and the pools wanted of each block; ascending.
     pub fn groups(
         &self,

@@ -41,16 +41,37 @@ pub fn load(
     let (config, source) = resolve(&raw, arch)?;
     let report = check(&raw, &config, source)?;
     require_complete(&raw, &config, &report)?;
-    let network = config.init(device).map_err(|source| ImportError::Config {
+    let network = config.blank(device).map_err(|source| ImportError::Config {
         path: path.into(),
         source,
     })?;
+    let (network, sha256) = std::thread::scope(|scope| {
+        // Hashing takes as long as reading.
+        let hash = scope.spawn(|| Sha256Hex::hash_file(path));
+        let network = fill(network, &raw);
+        let hash = hash.join().expect("hashing a file does not panic");
+        Ok::<_, ImportError>((network?, hash?))
+    })?;
+    for (fate, count) in report.counts() {
+        tracing::debug!(count, %fate, "tensors");
+    }
+    Ok(Imported {
+        network,
+        sha256,
+        report,
+        metadata: raw.metadata().clone(),
+    })
+}
+
+/// The network with all of the checkpoint's values.
+fn fill(network: UNet, raw: &RawCheckpoint) -> Result<UNet, ImportError> {
     let mut failed = None;
     let network = with_state_dict(network, |name| {
         if failed.is_some() {
             return None;
         }
-        match raw.values(name).and_then(|data| finite(path, name, data)) {
+        let data = raw.values(name);
+        match data.and_then(|data| finite(raw.path(), name, data)) {
             Ok(data) => Some(data),
             Err(error) => {
                 failed = Some(error);
@@ -58,19 +79,10 @@ pub fn load(
             }
         }
     });
-    if let Some(error) = failed {
-        return Err(error);
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(network),
     }
-    for (fate, count) in report.counts() {
-        tracing::debug!(count, %fate, "tensors");
-    }
-    let sha256 = Sha256Hex::hash_file(path)?;
-    Ok(Imported {
-        network,
-        sha256,
-        report,
-        metadata: raw.metadata().clone(),
-    })
 }
 
 /// f32 values if all of them are finite.

@@ -6,22 +6,41 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
-use diffrep_artifact::{Sha256Hex, write_atomic};
+use diffrep_artifact::{Sha256Hex, write_atomic_hashed};
 use diffrep_unet::{UNet, named_parameters};
-use half::f16;
+use half::{bf16, f16};
 use serde::Serialize;
 
 use crate::load::finite;
 use crate::{ARCH_KEY, ImportError};
 
-/// Type of the numbers in a written file.
+/// Type of the numbers in a written file. With a half type, the convolutions of the blocks have it
+/// and all else stays f32, as after the reference's `convert_to_fp16` (guided_diffusion/unet.py).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightDtype {
     /// 32 bits: what was computed with.
     #[default]
     F32,
-    /// 16 bits: half the size, 11 bits of precision.
+    /// 16 bits: half the size, 11 bits of precision, at most 65504.
     F16,
+    /// 16 bits: half the size, 8 bits of precision, the range of f32.
+    Bf16,
+}
+
+impl WeightDtype {
+    /// The type of the parameter with this key.
+    fn of(self, key: &str) -> Self {
+        let in_block = ["input_blocks.", "middle_block.", "output_blocks."]
+            .iter()
+            .any(|part| key.starts_with(part));
+        let stays = ["in_layers.0.", "out_layers.0.", "norm.", "emb_layers."]
+            .iter()
+            .any(|part| key.contains(part));
+        match in_block && !stays {
+            true => self,
+            false => Self::F32,
+        }
+    }
 }
 
 /// Writes a network as safetensors with the reference's names, atomically. `metadata` goes into the
@@ -102,9 +121,14 @@ impl ModuleVisitor for Visitor<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = self.names.next().copied().unwrap_or_default();
         if self.outcome.is_ok() {
-            self.outcome = encode(self.path, name, param.val().into_data(), self.dtype)
-                .map_err(Failure::from)
-                .and_then(|bytes| Ok(self.output.write_all(&bytes)?));
+            self.outcome = encode(
+                self.path,
+                name,
+                param.val().into_data(),
+                self.dtype.of(name),
+            )
+            .map_err(Failure::from)
+            .and_then(|bytes| Ok(self.output.write_all(&bytes)?));
         }
     }
 }
@@ -133,7 +157,7 @@ fn writing(
     write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
 ) -> Result<Sha256Hex, ImportError> {
     let mut refused = None;
-    let written = write_atomic(path, |output| match write(output) {
+    let written = write_atomic_hashed(path, |output| match write(output) {
         Ok(()) => Ok(()),
         Err(Failure::Disk(error)) => Err(error),
         Err(Failure::Values(error)) => {
@@ -143,10 +167,7 @@ fn writing(
     });
     match refused {
         Some(error) => Err(error),
-        None => {
-            written?;
-            Ok(Sha256Hex::hash_file(path)?)
-        }
+        None => Ok(written?),
     }
 }
 
@@ -165,6 +186,10 @@ fn encode(
         WeightDtype::F32 => Ok(values
             .iter()
             .flat_map(|value| value.to_le_bytes())
+            .collect()),
+        WeightDtype::Bf16 => Ok(values
+            .iter()
+            .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
             .collect()),
         WeightDtype::F16 => {
             let mut bytes = Vec::with_capacity(2 * values.len());
@@ -202,13 +227,14 @@ fn header(
     dtype: WeightDtype,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, ImportError> {
-    let (dtype, size) = match dtype {
-        WeightDtype::F32 => ("F32", 4),
-        WeightDtype::F16 => ("F16", 2),
-    };
     let mut entries = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
     let mut begin = 0;
     for (name, shape) in tensors {
+        let (dtype, size) = match dtype.of(name) {
+            WeightDtype::F32 => ("F32", 4),
+            WeightDtype::F16 => ("F16", 2),
+            WeightDtype::Bf16 => ("BF16", 2),
+        };
         let end = begin + size * shape.iter().product::<usize>();
         entries.insert(
             name,

@@ -13,8 +13,8 @@ mod cpu;
     reason = "the macro that routes these operators makes them public"
 )]
 mod extension;
-mod packed;
 mod operators;
+mod packed;
 
-pub use packed::PackedConv;
 pub use operators::{Activation, conv2d_same, double, group_norm, halve};
+pub use packed::PackedConv;

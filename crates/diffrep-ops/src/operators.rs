@@ -1,3 +1,5 @@
+#[cfg(feature = "flex")]
+use burn::tensor::DType;
 use burn::tensor::{
     Tensor,
     activation::silu,
@@ -22,7 +24,15 @@ pub enum Activation {
 /// - `weight`: `[channels_out, channels_in, kernel, kernel]` with an odd kernel
 /// - `bias`: `[channels_out]`
 /// - result: `[batch, channels_out, height, width]`
+///
+/// All of one type. On flex, halves are computed in f32 and rounded once.
 pub fn conv2d_same(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_half(x.dtype()) && is_flex(&x.device()) {
+        let dtype = x.dtype();
+        let (x, weight) = (x.cast(DType::F32), weight.cast(DType::F32));
+        return conv2d_same(x, weight, bias.cast(DType::F32)).cast(dtype);
+    }
     #[cfg(all(feature = "flex", target_arch = "x86_64"))]
     if vectorised::takes_conv(&x, &weight, &bias) {
         return vectorised::conv2d_same(x, weight, bias);
@@ -175,7 +185,12 @@ mod vectorised {
     }
 }
 
-#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+#[cfg(feature = "flex")]
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+#[cfg(feature = "flex")]
 pub(crate) fn is_flex(device: &burn::tensor::Device) -> bool {
     use burn::backend::DispatchDevice;
     matches!(

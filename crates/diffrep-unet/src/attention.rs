@@ -1,9 +1,9 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor, activation::softmax};
+use burn::tensor::{DType, Distribution, Tensor, activation::softmax};
 use diffrep_ops::Activation;
 
 use crate::config::AttentionOrder;
-use crate::layers::{Conv1d, GroupNorm, zeroed};
+use crate::layers::{Conv1d, GroupNorm, Init, zeroed};
 
 /// `AttentionBlock` of the reference: self-attention over pixels with a skip connection.
 #[derive(Module, Debug)]
@@ -25,12 +25,12 @@ impl AttentionBlock {
         channels: usize,
         heads: usize,
         order: AttentionOrder,
-        device: &Device,
+        init: Init<'_>,
     ) -> Self {
         Self {
-            norm: GroupNorm::new(channels, device),
-            qkv: Conv1d::new(channels, 3 * channels, device),
-            proj_out: zeroed(Conv1d::new(channels, channels, device)),
+            norm: GroupNorm::new(channels, init),
+            qkv: Conv1d::new(channels, 3 * channels, init),
+            proj_out: zeroed(Conv1d::new(channels, channels, init)),
             heads,
             order,
         }
@@ -44,7 +44,9 @@ impl AttentionBlock {
             .qkv
             .forward_map(normal)
             .reshape([batch, 3 * channels, height * width]);
-        let mixed = attend(qkv, self.heads, self.order);
+        // A small part of the work, in which halves would lose most.
+        let dtype = qkv.dtype();
+        let mixed = attend(qkv.cast(DType::F32), self.heads, self.order).cast(dtype);
         self.proj_out
             .forward_map_plus(mixed.reshape([batch, channels, height, width]), x)
     }
@@ -100,15 +102,14 @@ impl AttentionPool {
         channels: usize,
         head_channels: usize,
         outputs: usize,
-        device: &Device,
+        init: Init<'_>,
     ) -> Self {
         let spread = 1.0 / (channels as f64).sqrt();
         let shape = [channels, pixels + 1];
-        let embedding = Tensor::random(shape, Distribution::Normal(0.0, spread), device);
         Self {
-            positional_embedding: Param::from_tensor(embedding),
-            qkv_proj: Conv1d::new(channels, 3 * channels, device),
-            c_proj: Conv1d::new(channels, outputs, device),
+            positional_embedding: init.values(shape, Distribution::Normal(0.0, spread)),
+            qkv_proj: Conv1d::new(channels, 3 * channels, init),
+            c_proj: Conv1d::new(channels, outputs, init),
             heads: channels / head_channels,
         }
     }

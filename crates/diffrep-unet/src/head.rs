@@ -1,13 +1,13 @@
 use burn::module::Module;
 use burn::tensor::{
-    Device, Tensor,
+    Tensor,
     activation::{relu, silu},
 };
 use diffrep_ops::Activation;
 
 use crate::attention::AttentionPool;
 use crate::config::{ClassifierPool, Heads, Kind, UNetConfig};
-use crate::layers::{Conv2d, GROUPS, GroupNorm, Linear, zeroed};
+use crate::layers::{Conv2d, GROUPS, GroupNorm, Init, Linear, zeroed};
 
 /// The `out` module of the reference.
 #[derive(Module, Debug)]
@@ -60,17 +60,17 @@ impl Head {
         channels: usize,
         means: usize,
         side: usize,
-        device: &Device,
+        init: Init<'_>,
     ) -> Self {
         let outputs = config.out_channels;
         match config.kind {
             Kind::UNet => Self::Map(MapHead {
-                norm: GroupNorm::new(channels, device),
-                conv: zeroed(Conv2d::new([channels, outputs], 3, device)),
+                norm: GroupNorm::new(channels, init),
+                conv: zeroed(Conv2d::new([channels, outputs], 3, init)),
             }),
             Kind::Encoder(ClassifierPool::Adaptive) => Self::Adaptive(MapHead {
-                norm: GroupNorm::new(channels, device),
-                conv: zeroed(Conv2d::new([channels, outputs], 1, device)),
+                norm: GroupNorm::new(channels, init),
+                conv: zeroed(Conv2d::new([channels, outputs], 1, init)),
             }),
             Kind::Encoder(ClassifierPool::Attention) => {
                 let size = match config.heads {
@@ -78,16 +78,16 @@ impl Head {
                     Heads::Count(count) => channels / count,
                 };
                 Self::Attention(AttentionHead {
-                    norm: GroupNorm::new(channels, device),
-                    pool: AttentionPool::new(side * side, channels, size, outputs, device),
+                    norm: GroupNorm::new(channels, init),
+                    pool: AttentionPool::new(side * side, channels, size, outputs, init),
                 })
             }
             Kind::Encoder(pool @ (ClassifierPool::Spatial | ClassifierPool::SpatialV2)) => {
                 let second = pool == ClassifierPool::SpatialV2;
                 Self::Spatial(SpatialHead {
-                    hidden: Linear::new(means, HIDDEN, device),
-                    norm: second.then(|| GroupNorm::new(HIDDEN, device)),
-                    logits: Linear::new(HIDDEN, outputs, device),
+                    hidden: Linear::new(means, HIDDEN, init),
+                    norm: second.then(|| GroupNorm::new(HIDDEN, init)),
+                    logits: Linear::new(HIDDEN, outputs, init),
                 })
             }
         }

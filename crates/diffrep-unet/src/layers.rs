@@ -2,7 +2,7 @@
 //! transposition: `weight` and `bias`, linear weights `[out, in]`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor, module::conv2d, ops::ConvOptions};
+use burn::tensor::{DType, Device, Distribution, Tensor, module::conv2d, ops::ConvOptions};
 use diffrep_ops::{Activation, PackedConv, conv2d_same};
 
 /// Groups of every normalisation (`GroupNorm32`).
@@ -10,14 +10,38 @@ pub(crate) const GROUPS: usize = 32;
 /// Epsilon of every normalisation.
 const EPS: f64 = 1e-5;
 
+/// What parameters begin with.
+#[derive(Clone, Copy)]
+pub(crate) enum Init<'a> {
+    /// The reference's random numbers.
+    Random(&'a Device),
+    /// Zeros that a state dict will replace.
+    Zeros(&'a Device),
+}
+
+impl Init<'_> {
+    pub(crate) fn values<const D: usize>(
+        self,
+        shape: [usize; D],
+        distribution: Distribution,
+    ) -> Param<Tensor<D>> {
+        Param::from_tensor(match self {
+            Self::Random(device) => Tensor::random(shape, distribution, device),
+            Self::Zeros(device) => Tensor::zeros(shape, device),
+        })
+    }
+
+    fn device(&self) -> &Device {
+        match self {
+            Self::Random(device) | Self::Zeros(device) => device,
+        }
+    }
+}
+
 /// PyTorch's default initialisation: uniform within 1/sqrt(fan_in).
-fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
+fn uniform<const D: usize>(shape: [usize; D], fan_in: usize, init: Init<'_>) -> Param<Tensor<D>> {
     let bound = 1.0 / (fan_in as f64).sqrt();
-    Param::from_tensor(Tensor::random(
-        shape,
-        Distribution::Uniform(-bound, bound),
-        device,
-    ))
+    init.values(shape, Distribution::Uniform(-bound, bound))
 }
 
 /// A fully connected layer.
@@ -30,10 +54,10 @@ pub struct Linear {
 }
 
 impl Linear {
-    pub(crate) fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
+    pub(crate) fn new(inputs: usize, outputs: usize, init: Init<'_>) -> Self {
         Self {
-            weight: uniform([outputs, inputs], inputs, device),
-            bias: uniform([outputs], inputs, device),
+            weight: uniform([outputs, inputs], inputs, init),
+            bias: uniform([outputs], inputs, init),
         }
     }
 
@@ -56,11 +80,11 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    pub(crate) fn new([inputs, outputs]: [usize; 2], kernel: usize, device: &Device) -> Self {
+    pub(crate) fn new([inputs, outputs]: [usize; 2], kernel: usize, init: Init<'_>) -> Self {
         let fan_in = inputs * kernel * kernel;
         Self {
-            weight: uniform([outputs, inputs, kernel, kernel], fan_in, device),
-            bias: uniform([outputs], fan_in, device),
+            weight: uniform([outputs, inputs, kernel, kernel], fan_in, init),
+            bias: uniform([outputs], fan_in, init),
             packed: None,
         }
     }
@@ -111,10 +135,10 @@ pub struct Conv1d {
 }
 
 impl Conv1d {
-    pub(crate) fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
+    pub(crate) fn new(inputs: usize, outputs: usize, init: Init<'_>) -> Self {
         Self {
-            weight: uniform([outputs, inputs, 1], inputs, device),
-            bias: uniform([outputs], inputs, device),
+            weight: uniform([outputs, inputs, 1], inputs, init),
+            bias: uniform([outputs], inputs, init),
             packed: None,
         }
     }
@@ -168,10 +192,10 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    pub(crate) fn new(channels: usize, device: &Device) -> Self {
+    pub(crate) fn new(channels: usize, init: Init<'_>) -> Self {
         Self {
-            weight: Param::from_tensor(Tensor::ones([channels], device)),
-            bias: Param::from_tensor(Tensor::zeros([channels], device)),
+            weight: Param::from_tensor(Tensor::ones([channels], init.device())),
+            bias: Param::from_tensor(Tensor::zeros([channels], init.device())),
         }
     }
 
@@ -180,7 +204,7 @@ impl GroupNorm {
         let [batch, channels, ..] = x.dims();
         let scale = self.weight.val().unsqueeze::<2>().expand([batch, channels]);
         let shift = self.bias.val().unsqueeze::<2>().expand([batch, channels]);
-        diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
+        normalise(x, scale, shift, activation)
     }
 
     /// Normalises, multiplies by 1 + `scale`, adds `shift` (both `[batch, channels]` or
@@ -200,8 +224,20 @@ impl GroupNorm {
             scale.expand([batch, channels]),
             shift.expand([batch, channels]),
         );
-        diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation)
+        normalise(x, scale, shift, activation)
     }
+}
+
+/// In f32 whatever the type of the map, as `GroupNorm32` of the reference.
+fn normalise(
+    x: Tensor<4>,
+    scale: Tensor<2>,
+    shift: Tensor<2>,
+    activation: Activation,
+) -> Tensor<4> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation).cast(dtype)
 }
 
 /// Sets every parameter of a layer to zero, as the reference does for the last layer of each

@@ -1,9 +1,9 @@
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Tensor, activation::silu};
 use diffrep_ops::{Activation, double, halve};
 
 use crate::config::Direction;
-use crate::layers::{Conv2d, GroupNorm, Linear, zeroed};
+use crate::layers::{Conv2d, GroupNorm, Init, Linear, zeroed};
 
 /// `ResBlock` of the reference: two convolutions around the timestep's scale and shift, a skip
 /// connection, and an optional change of resolution before the first convolution.
@@ -33,16 +33,16 @@ impl ResBlock {
         embedding: usize,
         scale_shift: bool,
         resample: Option<Direction>,
-        device: &Device,
+        init: Init<'_>,
     ) -> Self {
         let modulation = if scale_shift { 2 * outputs } else { outputs };
         Self {
-            in_norm: GroupNorm::new(inputs, device),
-            in_conv: Conv2d::new([inputs, outputs], 3, device),
-            emb: Linear::new(embedding, modulation, device),
-            out_norm: GroupNorm::new(outputs, device),
-            out_conv: zeroed(Conv2d::new([outputs, outputs], 3, device)),
-            skip_connection: (inputs != outputs).then(|| Conv2d::new([inputs, outputs], 1, device)),
+            in_norm: GroupNorm::new(inputs, init),
+            in_conv: Conv2d::new([inputs, outputs], 3, init),
+            emb: Linear::new(embedding, modulation, init),
+            out_norm: GroupNorm::new(outputs, init),
+            out_conv: zeroed(Conv2d::new([outputs, outputs], 3, init)),
+            skip_connection: (inputs != outputs).then(|| Conv2d::new([inputs, outputs], 1, init)),
             resample,
             scale_shift,
         }
@@ -66,6 +66,7 @@ impl ResBlock {
                 .forward_modulated(hidden, scale, shift, Activation::Silu)
         } else {
             let [batch, channels] = modulation.dims();
+            let modulation = modulation.cast(hidden.dtype());
             let shifted = hidden + modulation.reshape([batch, channels, 1, 1]);
             self.out_norm.forward(shifted, Activation::Silu)
         };
@@ -123,10 +124,10 @@ impl ResampleLayer {
         channels: usize,
         direction: Direction,
         convolve: bool,
-        device: &Device,
+        init: Init<'_>,
     ) -> Self {
         Self {
-            conv: convolve.then(|| Conv2d::new([channels, channels], 3, device)),
+            conv: convolve.then(|| Conv2d::new([channels, channels], 3, init)),
             direction,
         }
     }

@@ -3,13 +3,14 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, module::interpolate};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData, module::interpolate};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 
 use crate::attention::AttentionBlock;
 use crate::config::{BlockSpec, ConfigError, LayerSpec, Resample, UNetConfig};
 use crate::head::Head;
-use crate::layers::{Conv2d, Linear};
+use crate::layers::{Conv2d, Init, Linear};
+use crate::precision::Precision;
 use crate::res_block::{ResBlock, ResampleLayer, activate, changed};
 
 /// One layer of a block.
@@ -61,6 +62,8 @@ pub struct UNet {
     /// `out`; a network that was cut off has none.
     pub out: Option<Head>,
     #[module(skip)]
+    pub(crate) precision: Precision,
+    #[module(skip)]
     config: UNetConfig,
     #[module(skip)]
     taps: Vec<TapInfo>,
@@ -88,48 +91,59 @@ impl UNetConfig {
     ///
     /// When the configuration does not fit together.
     pub fn init(&self, device: &Device) -> Result<UNet, ConfigError> {
+        self.build(Init::Random(device))
+    }
+
+    /// Builds the network with zeros for values, which cost neither time nor, until they are
+    /// replaced, memory: what a state dict is loaded into.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not fit together.
+    pub fn blank(&self, device: &Device) -> Result<UNet, ConfigError> {
+        self.build(Init::Zeros(device))
+    }
+
+    fn build(&self, init: Init<'_>) -> Result<UNet, ConfigError> {
         let blocks = self.blocks()?;
         let embedding = self.embedding_channels();
         let build = |spec: &BlockSpec| Block {
             layers: spec
                 .layers
                 .iter()
-                .map(|layer| self.layer(layer, device))
+                .map(|layer| self.layer(layer, init))
                 .collect(),
         };
         let means = blocks.iter().map(|block| block.tap.channels).sum();
         let side = blocks.middle.tap.height;
         Ok(UNet {
             time_embed: TimeEmbed {
-                first: Linear::new(self.model_channels, embedding, device),
-                second: Linear::new(embedding, embedding, device),
+                first: Linear::new(self.model_channels, embedding, init),
+                second: Linear::new(embedding, embedding, init),
             },
             label_emb: self.num_classes.map(|classes| {
                 let shape = [classes, embedding];
-                Param::from_tensor(Tensor::random(
-                    shape,
-                    Distribution::Normal(0.0, 1.0),
-                    device,
-                ))
+                init.values(shape, Distribution::Normal(0.0, 1.0))
             }),
             input_blocks: blocks.input.iter().map(build).collect(),
             middle_block: build(&blocks.middle),
             output_blocks: blocks.output.iter().map(build).collect(),
-            out: Some(Head::new(self, blocks.head_channels, means, side, device)),
+            out: Some(Head::new(self, blocks.head_channels, means, side, init)),
+            precision: Precision::F32,
             taps: blocks.iter().map(|block| block.tap.clone()).collect(),
             config: self.clone(),
         })
     }
 
-    fn layer(&self, layer: &LayerSpec, device: &Device) -> Layer {
+    fn layer(&self, layer: &LayerSpec, init: Init<'_>) -> Layer {
         match *layer {
-            LayerSpec::Conv { channels } => Layer::Conv(Conv2d::new(channels, 3, device)),
+            LayerSpec::Conv { channels } => Layer::Conv(Conv2d::new(channels, 3, init)),
             LayerSpec::Res { channels, resample } => Layer::Res(ResBlock::new(
                 channels,
                 self.embedding_channels(),
                 self.use_scale_shift_norm,
                 resample,
-                device,
+                init,
             )),
             LayerSpec::Attention { channels } => {
                 let heads = self.heads.count(channels);
@@ -137,7 +151,7 @@ impl UNetConfig {
                     channels,
                     heads,
                     self.attention_order,
-                    device,
+                    init,
                 ))
             }
             LayerSpec::Resample {
@@ -145,7 +159,7 @@ impl UNetConfig {
                 direction,
             } => {
                 let convolve = self.resample == Resample::Convolution;
-                Layer::Resample(ResampleLayer::new(channels, direction, convolve, device))
+                Layer::Resample(ResampleLayer::new(channels, direction, convolve, init))
             }
         }
     }
@@ -164,24 +178,26 @@ impl Block {
     /// Packs all convolutions, of maps that come in with the given side; returns the side of what
     /// goes out.
     fn pack(&mut self, side: usize) -> usize {
-        self.layers.iter_mut().fold(side, |side, layer| match layer {
-            Layer::Conv(conv) => {
-                conv.pack(side);
-                side
-            }
-            Layer::Res(block) => {
-                block.pack(side);
-                changed(side, block.resample)
-            }
-            Layer::Attention(block) => {
-                block.pack(side);
-                side
-            }
-            Layer::Resample(layer) => {
-                layer.pack(side);
-                changed(side, Some(layer.direction))
-            }
-        })
+        self.layers
+            .iter_mut()
+            .fold(side, |side, layer| match layer {
+                Layer::Conv(conv) => {
+                    conv.pack(side);
+                    side
+                }
+                Layer::Res(block) => {
+                    block.pack(side);
+                    changed(side, block.resample)
+                }
+                Layer::Attention(block) => {
+                    block.pack(side);
+                    side
+                }
+                Layer::Resample(layer) => {
+                    layer.pack(side);
+                    changed(side, Some(layer.direction))
+                }
+            })
     }
 }
 
@@ -351,7 +367,7 @@ impl UNet {
         let mut taps = Taps::new();
         let mut means = Vec::new();
         let mut skips = Vec::new();
-        let mut map = image;
+        let mut map = image.cast(self.precision.dtype());
         for (block, info) in self.blocks().zip(&self.taps).take(last) {
             let index = info.block;
             let _span = tracing::trace_span!("unet.block", block = index.get()).entered();
@@ -367,7 +383,8 @@ impl UNet {
                 .feedback
                 .and_then(|feedback| feedback.addends.get(&index))
             {
-                map = map + resize(addend.clone(), [info.height, info.width]);
+                let addend = resize(addend.clone(), [info.height, info.width]);
+                map = map + addend.cast(self.precision.dtype());
             }
             // Decoder block `encoder + 1 + k` reads the output of block `encoder + 1 - k`.
             if index.get() <= encoder && index.get() + last >= 2 * (encoder + 1) {
@@ -376,6 +393,7 @@ impl UNet {
             if visit.to_the_end && self.out.as_ref().is_some_and(Head::reads_means) {
                 means.push(
                     map.clone()
+                        .cast(DType::F32)
                         .mean_dim(3)
                         .mean_dim(2)
                         .reshape([batch, info.channels]),
@@ -388,7 +406,7 @@ impl UNet {
         let output = visit.to_the_end.then(|| {
             let means = (!means.is_empty()).then(|| Tensor::cat(means, 1));
             let head = self.out.as_ref().expect("a network that was not cut off");
-            head.forward(map, means)
+            head.forward(map.cast(DType::F32), means)
         });
         Visited { taps, output }
     }

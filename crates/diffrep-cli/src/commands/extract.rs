@@ -10,7 +10,9 @@ use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder};
 
-use crate::commands::input::{FitArg, preprocess_of, schedule_of, training_record};
+use crate::commands::input::{
+    FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
+};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -51,6 +53,9 @@ pub(crate) struct ExtractArgs {
     /// How features are stored.
     #[arg(long, default_value = "f16")]
     dtype: DtypeArg,
+    /// What the network computes with; f16 and bf16 are for GPUs, and slower than f32 on a CPU.
+    #[arg(long, default_value = "f32")]
+    precision: PrecisionArg,
     /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
     /// or else linear.
     #[arg(long, value_parser = super::pretrain::parse_schedule)]
@@ -108,10 +113,10 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let encoder = load(&args.checkpoint, arch, &device)?;
     let record = training_record(&encoder.metadata)?;
-    let network = encoder.network.config();
+    let config = encoder.network.config();
     let kind = args
         .schedule
-        .unwrap_or(schedule_of(record.as_ref(), network));
+        .unwrap_or(schedule_of(record.as_ref(), config));
     let schedule = Schedule::new(kind, 1000);
     let taps = encoder.network.taps();
     let mut wanted = Vec::new();
@@ -134,7 +139,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     }
     let settings = Settings::new(wanted, &taps, &schedule)?;
     let job = Extraction {
-        preprocess: preprocess_of(record.as_ref(), network, args.fit)?,
+        preprocess: preprocess_of(record.as_ref(), config, args.fit)?,
         dataset: &dataset,
         schedule: &schedule,
         settings: &settings,
@@ -143,7 +148,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             draw: args.draw,
         },
         flip: args.flip,
-        encoder_hash: encoder.sha256.to_string(),
+        encoder_hash: encoder_name(&encoder.sha256, args.precision),
         dtype: match args.dtype {
             DtypeArg::F32 => FeatureDtype::F32,
             DtypeArg::F16 => FeatureDtype::F16,
@@ -152,10 +157,15 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         shard_rows: args.shard_rows,
         workers: args.device.workers(),
     };
+    let network = encoder
+        .network
+        .up_to(settings.last_block())
+        .with_precision(args.precision.into())
+        .packed();
     let start = std::time::Instant::now();
     let mut progress = printer.progress("extract", dataset.len() as u64);
     let mut first = None;
-    let result = job.run(&encoder.network, &args.out, &device, |done, _| {
+    let result = job.run(&network, &args.out, &device, |done, _| {
         first.get_or_insert(done);
         progress.at(done as u64, "");
     });

@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use clap::Args;
 use diffrep_import::{RawCheckpoint, load, read_arch, write_tensors};
 use diffrep_taps::{Condition, Encoder, TapSet};
 use diffrep_unet::UNetConfig;
 
+use crate::commands::input::PrecisionArg;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -33,6 +34,9 @@ pub(crate) struct ForwardArgs {
     /// The file to write.
     #[arg(long)]
     out: PathBuf,
+    /// What the network computes with.
+    #[arg(long, default_value = "f32")]
+    precision: PrecisionArg,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
@@ -42,12 +46,16 @@ pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let imported = load(&args.checkpoint, arch, &device)?;
-    let network = imported.network.packed();
+    let network = imported.network.with_precision(args.precision.into());
+    let network = network.packed();
     let (x, condition) = read_input(&args.input, network.config(), &device)?;
     let (taps, out) = network.forward_with_taps(x, &condition, &TapSet::all(&network.taps())?);
     let mut tensors: Vec<(String, TensorData)> = taps
         .into_iter()
-        .map(|(block, map)| (format!("block_{:02}", block.get()), map.into_data()))
+        .map(|(block, map)| {
+            let map = map.cast(DType::F32);
+            (format!("block_{:02}", block.get()), map.into_data())
+        })
         .collect();
     let [batch, outputs, height, width] = out.dims();
     let out = if [height, width] == [1, 1] && network.config().image_size > 1 {

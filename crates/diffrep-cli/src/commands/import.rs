@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -23,7 +24,8 @@ pub(crate) struct ImportArgs {
     /// Its architecture as the reference's constructor arguments, where the file does not tell.
     #[arg(long)]
     arch: Option<PathBuf>,
-    /// Type of the written weights.
+    /// Type of the written weights; with f16 or bf16 the convolutions of the blocks have it and all
+    /// else stays f32, as in the reference.
     #[arg(long, default_value = "f32")]
     dtype: DtypeArg,
 }
@@ -32,20 +34,25 @@ pub(crate) struct ImportArgs {
 enum DtypeArg {
     F32,
     F16,
+    Bf16,
 }
 
 pub(crate) fn run(args: &ImportArgs, printer: Printer) -> Result<()> {
     let device = DeviceSpec::Flex.open()?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let start = Instant::now();
     let imported = load(&args.file, arch, &device)?;
     let dtype = match args.dtype {
         DtypeArg::F32 => WeightDtype::F32,
         DtypeArg::F16 => WeightDtype::F16,
+        DtypeArg::Bf16 => WeightDtype::Bf16,
     };
+    let loaded = start.elapsed().as_secs_f64();
     let sha256 = write(&args.out, &imported.network, dtype, &imported.metadata)?;
     if printer.json() {
         printer.result(&serde_json::to_string_pretty(&serde_json::json!({
             "from": { "file": args.file, "sha256": imported.sha256 },
+            "seconds": { "load": loaded, "write": start.elapsed().as_secs_f64() - loaded },
             "to": { "file": args.out, "sha256": sha256 },
             "report": imported.report,
         }))?);

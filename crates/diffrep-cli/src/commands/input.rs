@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::{
     Channels, Dataset, Fit, HoldOut, Preprocess, Split, available_splits, hold_out, open,
 };
@@ -13,7 +14,7 @@ use diffrep_import::preset;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_schedule::ScheduleKind;
 use diffrep_taps::TapInfo;
-use diffrep_unet::UNetConfig;
+use diffrep_unet::{Precision, UNetConfig};
 
 /// The published network that was trained with the cosine schedule (MODEL_FLAGS in the README of
 /// openai/guided-diffusion).
@@ -41,6 +42,34 @@ pub(crate) fn schedule_of(record: Option<&TrainingRecord>, network: &UNetConfig)
         Some(record) => record.config.schedule,
         None if preset(COSINE).as_ref() == Some(network) => ScheduleKind::Cosine,
         None => ScheduleKind::Linear,
+    }
+}
+
+/// What the blocks of a network compute with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::F16 => Self::F16,
+            PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// The name of an encoder in a store's key: its checkpoint's hash, and the precision where that is
+/// not f32.
+pub(crate) fn encoder_name(sha256: &Sha256Hex, precision: PrecisionArg) -> String {
+    match precision {
+        PrecisionArg::F32 => sha256.to_string(),
+        PrecisionArg::F16 => format!("{sha256} in f16"),
+        PrecisionArg::Bf16 => format!("{sha256} in bf16"),
     }
 }
 

@@ -54,7 +54,12 @@ pub(crate) struct Maps {
 impl Packed {
     /// Lays out `weight` (`[channels_out, channels_in, k, k]`) with `bias` (`[channels_out]`), if
     /// this processor has the vector instructions.
-    pub(crate) fn new(form: Form, channels_in: usize, weight: &[f32], bias: &[f32]) -> Option<Self> {
+    pub(crate) fn new(
+        form: Form,
+        channels_in: usize,
+        weight: &[f32],
+        bias: &[f32],
+    ) -> Option<Self> {
         kernels()?;
         let lay_out = match form {
             Form::Pointwise => lay_out::<Pointwise>,
@@ -184,8 +189,7 @@ impl Packed {
             let first_block = chunk_of_blocks * chunk;
             for (group, vectors) in part.groups() {
                 let input = &inputs[group * components * self.channels_in..]
-                    [component * self.channels_in * vectors..]
-                    [..self.channels_in * vectors];
+                    [component * self.channels_in * vectors..][..self.channels_in * vectors];
                 for block in first_block..(first_block + chunk).min(blocks) {
                     let panel = (component * blocks + block) * self.channels_in * BLOCK;
                     let weights = &self.weights[panel..][..self.channels_in * BLOCK];

@@ -117,8 +117,7 @@ impl Wide for Zmm {
     unsafe fn split_four(row: [Self; 5]) -> [Self; 6] {
         unsafe {
             let [a, b, c, d, e] = row.map(|value| value.0);
-            let fourth =
-                _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+            let fourth = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
             let pick = |column: i32| {
                 let index = _mm512_add_epi32(fourth, _mm512_set1_epi32(column));
                 let low = _mm512_permutex2var_ps(a, index, b);

@@ -36,18 +36,20 @@ impl PackedOps for Flex {
         let maps = maps(dims(&x));
         values!(x);
         let y = weights.forward(maps, x, None);
-        tensor(y, [maps.batch, weights.channels_out(), maps.height, maps.width])
+        tensor(
+            y,
+            [maps.batch, weights.channels_out(), maps.height, maps.width],
+        )
     }
 
-    fn packed_conv2d_plus(
-        x: FlexTensor,
-        addend: FlexTensor,
-        weights: Arc<Packed>,
-    ) -> FlexTensor {
+    fn packed_conv2d_plus(x: FlexTensor, addend: FlexTensor, weights: Arc<Packed>) -> FlexTensor {
         let maps = maps(dims(&x));
         values!(x);
         values!(addend);
         let y = weights.forward(maps, x, Some(addend));
-        tensor(y, [maps.batch, weights.channels_out(), maps.height, maps.width])
+        tensor(
+            y,
+            [maps.batch, weights.channels_out(), maps.height, maps.width],
+        )
     }
 }
