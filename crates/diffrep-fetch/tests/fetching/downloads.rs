@@ -1,0 +1,458 @@
+//! Files arrive whole, whatever the way does to them.
+
+use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diffrep_fetch::{Evidence, KnownFile, Options, Origin, Stage, verify};
+
+use crate::server::{
+    Server, UNKNOWN, asset, fetch, file_head, head, known, names, noise, options, refuse,
+    send_file, sha256,
+};
+
+const LEN: usize = 700_001;
+
+#[test]
+fn a_file_arrives_and_is_not_downloaded_again() {
+    let body = noise(LEN);
+    let server = Server::of(body.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("new/folder");
+    let asset = asset(known(&body), server.url("file.bin"), None);
+    let mut seen = Vec::new();
+    let fetched = diffrep_fetch::fetch(&asset, &folder, &options(), |progress| {
+        seen.push((
+            progress.stage,
+            progress.bytes,
+            progress.total,
+            progress.resumed_from,
+        ));
+    })
+    .unwrap();
+
+    assert_eq!(fs::read(folder.join("file.bin")).unwrap(), body);
+    assert_eq!(names(&folder), ["file.bin"]);
+    assert_eq!(fetched.files[0].origin, Origin::Downloaded);
+    let checked = fetched.files[0].checked.as_ref().unwrap();
+    assert_eq!((checked.bytes, checked.by), (LEN as u64, Evidence::Sha256));
+    assert_eq!(fetched.unverified().count(), 0);
+    let total = Some(LEN as u64);
+    assert!(seen.contains(&(Stage::Download, LEN as u64, total, 0)));
+    assert_eq!(seen.last(), Some(&(Stage::Check, LEN as u64, total, 0)));
+    assert!(seen.is_sorted_by_key(|(stage, bytes, ..)| (*stage == Stage::Check, *bytes)));
+
+    let again = fetch(&asset, &folder).unwrap();
+    assert_eq!(again.files[0].origin, Origin::Present);
+    assert_eq!(
+        server.requests().len(),
+        1,
+        "nothing was asked a second time"
+    );
+    assert_eq!(
+        server.requests()[0].header("accept-encoding"),
+        Some("identity")
+    );
+    assert_eq!(verify(&asset, &folder, |_| ()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_file_without_published_hash_is_told_unverified_with_the_hash_it_has() {
+    let body = noise(1000);
+    let server = Server::of(body.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    for origin in [Origin::Downloaded, Origin::Present] {
+        let fetched = fetch(&asset, dir.path()).unwrap();
+        assert_eq!(fetched.files[0].origin, origin);
+        let (path, checked) = fetched.unverified().next().unwrap();
+        assert_eq!(path, dir.path().join("file.bin"));
+        assert_eq!(checked.by, Evidence::Nothing);
+        assert_eq!(checked.sha256.as_str(), sha256(&body));
+    }
+}
+
+#[test]
+fn a_broken_connection_costs_only_what_had_not_arrived() {
+    let body = noise(LEN);
+    let content = body.clone();
+    // Half of what remains arrives each time, more often than retries would allow without progress.
+    let server = Server::start(move |number, request, to| {
+        let rest = file_head(to, request, &content, "\"1\"")?;
+        let until = if number < 6 {
+            rest.len() / 2
+        } else {
+            rest.len()
+        };
+        to.write_all(&rest[..until])
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    let mut resumed = Vec::new();
+    diffrep_fetch::fetch(&asset, dir.path(), &options(), |progress| {
+        if progress.stage == Stage::Download && resumed.last() != Some(&progress.resumed_from) {
+            resumed.push(progress.resumed_from);
+        }
+    })
+    .unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+
+    let asked: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.from())
+        .collect();
+    let mut at = 0;
+    let mut expected = vec![None];
+    for _ in 0..6 {
+        at += (LEN - at) / 2;
+        expected.push(Some(at));
+    }
+    assert_eq!(asked, expected, "each time only the rest");
+    assert_eq!(server.requests()[3].header("if-range"), Some("\"1\""));
+    let told: Vec<_> = expected.iter().map(|at| at.unwrap_or(0) as u64).collect();
+    assert_eq!(resumed, told);
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with_by_the_next() {
+    let body = noise(LEN);
+    let content = body.clone();
+    let server = Server::start(move |number, request, to| match number {
+        0 => {
+            let rest = file_head(to, request, &content, "\"1\"")?;
+            to.write_all(&rest[..300_000])
+        }
+        _ => send_file(to, request, &content, "\"1\""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    let hasty = Options {
+        retries: 0,
+        ..options()
+    };
+    diffrep_fetch::fetch(&asset, dir.path(), &hasty, |_| ()).unwrap_err();
+    // What a kill leaves: some bytes and the note, but no file of the final name.
+    assert_eq!(names(dir.path()), ["file.bin.part", "file.bin.part.json"]);
+    let part = dir.path().join("file.bin.part");
+    let arrived = fs::metadata(&part).unwrap().len();
+    assert_eq!(arrived, 300_000);
+    fs::File::options()
+        .write(true)
+        .open(&part)
+        .unwrap()
+        .set_len(123_456)
+        .unwrap();
+
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    assert_eq!(server.requests()[1].from(), Some(123_456));
+    assert_eq!(names(dir.path()), ["file.bin"]);
+}
+
+#[test]
+fn a_run_killed_before_the_rename_asks_for_nothing() {
+    let body = noise(5000);
+    let server = Server::of(body.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    let note = format!(
+        "{{\"url\": \"{}\", \"etag\": \"\\\"1\\\"\", \"last_modified\": null, \"total\": 5000}}",
+        server.url("file.bin")
+    );
+    fs::write(dir.path().join("file.bin.part"), &body).unwrap();
+    fs::write(dir.path().join("file.bin.part.json"), note).unwrap();
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn bytes_of_unknown_origin_are_not_gone_on_with() {
+    let body = noise(5000);
+    let server = Server::of(body.clone());
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file.bin.part"), noise(100)).unwrap();
+    let asset = asset(known(&body), server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(server.requests()[0].from(), None);
+}
+
+#[test]
+fn a_server_without_ranges_sends_all_of_it_again() {
+    let body = noise(LEN);
+    let content = body.clone();
+    let server = Server::start(move |number, _, to| {
+        head(
+            to,
+            "200 OK",
+            &[
+                ("Content-Length", content.len().to_string()),
+                ("ETag", "\"1\"".into()),
+            ],
+        )?;
+        let until = if number == 0 { LEN / 2 } else { LEN };
+        to.write_all(&content[..until])
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(known(&body), server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(server.requests()[1].from(), Some(LEN / 2));
+}
+
+#[test]
+fn another_version_on_the_server_starts_over() {
+    let (old, new) = (noise(LEN), noise(LEN).into_iter().rev().collect::<Vec<_>>());
+    let content = new.clone();
+    let server = Server::start(move |number, request, to| match number {
+        0 => {
+            let rest = file_head(to, request, &old, "\"old\"")?;
+            to.write_all(&rest[..LEN / 2])
+        }
+        _ => send_file(to, request, &content, "\"new\""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    // Without a hash only the tags can tell that two halves do not belong together.
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), new);
+    assert_eq!(server.requests()[1].header("if-range"), Some("\"old\""));
+}
+
+#[test]
+fn a_rest_with_another_tag_is_not_taken_even_if_the_server_ignores_if_range() {
+    let (old, new) = (noise(LEN), noise(LEN).into_iter().rev().collect::<Vec<_>>());
+    let content = new.clone();
+    let server = Server::start(move |number, request, to| {
+        if number == 0 {
+            let rest = file_head(to, request, &old, "\"old\"")?;
+            return to.write_all(&rest[..LEN / 2]);
+        }
+        let from = request.from().unwrap_or(0);
+        let length = ("Content-Length", (LEN - from).to_string());
+        let tag = ("ETag", "\"new\"".to_owned());
+        match request.from() {
+            Some(from) => {
+                let range = format!("bytes {from}-{}/{LEN}", LEN - 1);
+                head(
+                    to,
+                    "206 Partial Content",
+                    &[length, tag, ("Content-Range", range)],
+                )?;
+            }
+            None => head(to, "200 OK", &[length, tag])?,
+        }
+        to.write_all(&content[from..])
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), new);
+    let asked: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.from())
+        .collect();
+    assert_eq!(asked, [None, Some(LEN / 2), None]);
+}
+
+#[test]
+fn a_rest_that_starts_elsewhere_is_not_taken() {
+    let body = noise(LEN);
+    let content = body.clone();
+    let server = Server::start(move |number, request, to| match number {
+        0 => {
+            let rest = file_head(to, request, &content, "\"1\"")?;
+            to.write_all(&rest[..LEN / 2])
+        }
+        1 => {
+            let range = ("Content-Range", format!("bytes 0-{}/{LEN}", LEN - 1));
+            let length = ("Content-Length", LEN.to_string());
+            head(to, "206 Partial Content", &[range, length])?;
+            to.write_all(&content)
+        }
+        _ => send_file(to, request, &content, "\"1\""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn without_tag_and_hash_nothing_is_pieced_together() {
+    let body = noise(LEN);
+    for (known, second) in [(UNKNOWN, None), (known(&body), Some(LEN / 2))] {
+        let content = body.clone();
+        let server = Server::start(move |number, request, to| {
+            let mut sent = Vec::new();
+            let rest = file_head(&mut sent, request, &content, "")?;
+            let text = String::from_utf8(sent).unwrap().replace("ETag: \r\n", "");
+            to.write_all(text.as_bytes())?;
+            let until = if number == 0 { LEN / 2 } else { rest.len() };
+            to.write_all(&rest[..until])
+        });
+        let dir = tempfile::tempdir().unwrap();
+        fetch(&asset(known, server.url("file.bin"), None), dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+        assert_eq!(server.requests()[1].from(), second);
+    }
+}
+
+#[test]
+fn bytes_beyond_the_end_are_thrown_away() {
+    // The file on the server became shorter, and the server has no tags to tell.
+    let body = noise(1000);
+    let server = Server::of(body.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let note = format!(
+        "{{\"url\": \"{}\", \"etag\": \"\\\"1\\\"\", \"last_modified\": null, \"total\": null}}",
+        server.url("file.bin")
+    );
+    fs::write(dir.path().join("file.bin.part"), noise(2000)).unwrap();
+    fs::write(dir.path().join("file.bin.part.json"), note).unwrap();
+    fetch(&asset(UNKNOWN, server.url("file.bin"), None), dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    let asked: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.from())
+        .collect();
+    assert_eq!(asked, [Some(2000), None]);
+}
+
+#[test]
+fn redirects_are_followed_and_keep_the_range() {
+    let body = noise(LEN);
+    let content = body.clone();
+    let server = Server::start(move |number, request, to| {
+        if request.path == "/file.bin" {
+            let there = ("Location", "/elsewhere".to_owned());
+            return head(to, "302 Found", &[there, ("Content-Length", "0".into())]);
+        }
+        let rest = file_head(to, request, &content, "\"1\"")?;
+        let until = if number < 2 { 1000 } else { rest.len() };
+        to.write_all(&rest[..until])
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    let requests = server.requests();
+    let paths: Vec<_> = requests
+        .iter()
+        .map(|request| request.path.as_str())
+        .collect();
+    assert_eq!(
+        paths,
+        ["/file.bin", "/elsewhere", "/file.bin", "/elsewhere"]
+    );
+    assert_eq!(requests[3].from(), Some(1000));
+}
+
+#[test]
+fn a_busy_host_is_asked_again_and_its_wait_is_heeded_within_reason() {
+    let body = noise(1000);
+    let content = body.clone();
+    let server = Server::start(move |number, request, to| match number {
+        0 => refuse(to, "500 Internal Server Error"),
+        1 => {
+            let wait = ("Retry-After", "3600".to_owned());
+            head(
+                to,
+                "503 Service Unavailable",
+                &[wait, ("Content-Length", "0".into())],
+            )
+        }
+        _ => send_file(to, request, &content, "\"1\""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    fetch(
+        &asset(known(&body), server.url("file.bin"), None),
+        dir.path(),
+    )
+    .unwrap();
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "an hour is not waited"
+    );
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_slow_line_is_fine_and_a_silent_one_is_not() {
+    let body = noise(40);
+    let content = body.clone();
+    let server = Server::start(move |number, request, to| {
+        let rest = file_head(to, request, &content, "\"1\"")?;
+        let drips = if number == 0 { 20 } else { rest.len() };
+        for byte in &rest[..drips] {
+            to.write_all(&[*byte])?;
+            thread::sleep(Duration::from_millis(60));
+        }
+        // The first connection falls silent without closing.
+        thread::sleep(Duration::from_secs(if number == 0 { 30 } else { 0 }));
+        Ok(())
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let patience = Options {
+        silence_timeout: Duration::from_secs(1),
+        ..options()
+    };
+    let begin = Instant::now();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    diffrep_fetch::fetch(&asset, dir.path(), &patience, |_| ()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    // Twenty drips take longer than the silence that is allowed between two.
+    assert!(begin.elapsed() > Duration::from_millis(2 * 19 * 60 + 1000));
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "the silence was not sat out"
+    );
+    let asked: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.from())
+        .collect();
+    assert_eq!(asked, [None, Some(20)]);
+}
+
+#[test]
+fn a_chunked_body_has_no_length_but_an_end() {
+    let body = noise(100_000);
+    let content = body.clone();
+    let server = Server::start(move |number, _, to| {
+        head(to, "200 OK", &[("Transfer-Encoding", "chunked".into())])?;
+        for chunk in content.chunks(30_000).take(if number == 0 { 2 } else { 4 }) {
+            to.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+            to.write_all(chunk)?;
+            to.write_all(b"\r\n")?;
+        }
+        // The first time the connection closes between two chunks: only the missing end tells.
+        to.write_all(if number == 0 { b"" } else { b"0\r\n\r\n" })
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let asset = asset(UNKNOWN, server.url("file.bin"), None);
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn an_md5_is_proof_enough_and_an_empty_file_is_a_file() {
+    let server = Server::of(Vec::new());
+    let dir = tempfile::tempdir().unwrap();
+    let file = KnownFile {
+        md5: Some("d41d8cd98f00b204e9800998ecf8427e"), // of no bytes, RFC 1321
+        ..UNKNOWN
+    };
+    let fetched = fetch(&asset(file, server.url("file.bin"), None), dir.path()).unwrap();
+    assert_eq!(fetched.files[0].checked.as_ref().unwrap().by, Evidence::Md5);
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), b"");
+    assert_eq!(names(dir.path()), ["file.bin"]);
+}
