@@ -14,6 +14,9 @@ use crate::error::status_hint;
 use crate::part::Part;
 use crate::{FetchError, KnownFile, Options, Progress, RemoteFile, Stage, space};
 
+/// What to do when a certificate is refused, or no TLS is spoken at all.
+const TLS_FAILED: &str =
+    "the encrypted connection failed; check the clock and whether something intercepts the network";
 /// How many bytes are read at a time.
 const CHUNK: usize = 1 << 18;
 
@@ -292,9 +295,9 @@ impl Transfer<'_> {
             ureq::Error::RequireHttpsOnly(_) => {
                 "it leads away from https, and there is no published hash to vouch for the bytes"
             }
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                "the encrypted connection failed; check the clock and whether something intercepts the network"
-            }
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => TLS_FAILED,
+            // What rustls says during the handshake comes as this.
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => TLS_FAILED,
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => "the address is malformed",
             ureq::Error::InvalidProxyUrl | ureq::Error::ConnectProxyFailed(_) => {
                 "the proxy named in the environment does not work; check HTTPS_PROXY and its kin"
@@ -344,5 +347,32 @@ impl Transfer<'_> {
 
     fn too_long(&self) -> FetchError {
         self.bad_answer("it sends more bytes than the file may have".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_hash_makes_up_for_leaving_https() {
+        let https_only = |url, sha256| {
+            let file = KnownFile {
+                name: "a",
+                bytes: None,
+                sha256,
+                md5: None,
+            };
+            let remote = RemoteFile {
+                file,
+                url,
+                unpack: None,
+            };
+            agent(&remote, &Options::default()).config().https_only()
+        };
+        assert!(https_only("https://host/a", None));
+        assert!(!https_only("https://host/a", Some("")));
+        // The catalogue has no such file, and a test of it says so.
+        assert!(!https_only("http://host/a", None));
     }
 }

@@ -253,6 +253,26 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"keep");
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_as_one() {
+        let path = Path::new("a.part");
+        let mut len = 0;
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        let mut appender = Appender {
+            file,
+            path,
+            len: &mut len,
+        };
+        let error = appender.write(b"abc").unwrap_err();
+        assert!(matches!(error, FetchError::Full { .. }), "{error:?}");
+        assert!(
+            error.to_string().contains("a.part; free some space"),
+            "{error}"
+        );
+        assert_eq!(len, 0, "nothing was written");
+    }
+
     #[test]
     fn only_strong_tags_tell_versions_apart() {
         let date = Some("Wed, 21 Oct 2015 07:28:00 GMT");

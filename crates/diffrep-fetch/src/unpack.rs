@@ -365,6 +365,50 @@ mod tests {
         assert!(safe_name(b"a\xff").is_err());
     }
 
+    /// Every byte of a header changed in turn, with a checksum that agrees again: whatever it then
+    /// says, nothing panics and nothing lies outside.
+    #[test]
+    fn no_header_leads_out() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        tar.append_data(&mut header, "set/a", &b"abc"[..]).unwrap();
+        let good = tar.into_inner().unwrap();
+        let plan = Unpack {
+            format: Format::Tar,
+            yields: &["set"],
+            max_bytes: 1 << 16,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let temp = dir.path().join("in/temp");
+        create_dir_all(&temp).unwrap();
+        let names = |path: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(path).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect()
+        };
+        let mut outcomes = [0, 0];
+        // Byte 156 says what kind of entry it is.
+        let kinds = (0..=255).map(|byte| (156, byte));
+        let others = (0..512).flat_map(|at| [0, b'.', b'/', 0xff].map(|byte| (at, byte)));
+        for (at, byte) in kinds.chain(others) {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes().copy_from_slice(&bytes[..512]);
+            header.set_cksum();
+            bytes[..512].copy_from_slice(header.as_bytes());
+            let written = write_all(Path::new("a.tar"), &bytes[..], &plan, &temp);
+            outcomes[usize::from(written.is_ok())] += 1;
+            assert_eq!(names(dir.path()), [dir.path().join("in")]);
+            assert_eq!(names(&dir.path().join("in")), std::slice::from_ref(&temp));
+            for path in names(&temp) {
+                let removed = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+                removed.unwrap();
+            }
+        }
+        assert!(outcomes.iter().all(|count| *count > 100), "{outcomes:?}");
+    }
+
     #[test]
     fn a_meter_stops_at_its_budget() {
         let budget = Rc::new(Cell::new(3));

@@ -1,9 +1,10 @@
 //! Files arrive whole, whatever the way does to them.
 
-use std::fs;
 use std::io::Write;
-use std::thread;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use diffrep_fetch::{Evidence, KnownFile, Options, Origin, Stage, verify};
 
@@ -148,6 +149,71 @@ fn a_killed_run_is_gone_on_with_by_the_next() {
     fetch(&asset, dir.path()).unwrap();
     assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
     assert_eq!(server.requests()[1].from(), Some(123_456));
+    assert_eq!(names(dir.path()), ["file.bin"]);
+}
+
+/// The test's own program is the second process: it runs this test alone, with the address and the
+/// folder in its environment.
+#[test]
+fn a_process_that_is_killed_leaves_no_lock_and_every_byte() {
+    const URL: &str = "DIFFREP_FETCH_TEST_URL";
+    const FOLDER: &str = "DIFFREP_FETCH_TEST_FOLDER";
+    if let (Ok(url), Some(folder)) = (env::var(URL), env::var_os(FOLDER)) {
+        let asset = asset(UNKNOWN, url.leak(), None);
+        fetch(&asset, Path::new(&folder)).unwrap();
+        unreachable!("the process is killed before the file is whole");
+    }
+
+    let body = noise(LEN);
+    let content = body.clone();
+    let server = Server::start(move |number, request, to| {
+        let rest = file_head(to, request, &content, "\"1\"")?;
+        if number > 0 {
+            return to.write_all(rest);
+        }
+        to.write_all(&rest[..300_000])?;
+        thread::sleep(Duration::from_secs(60));
+        Ok(())
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let url = server.url("file.bin");
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "downloads::a_process_that_is_killed_leaves_no_lock_and_every_byte",
+        ])
+        .env(URL, url)
+        .env(FOLDER, dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let part = dir.path().join("file.bin.part");
+    let begin = Instant::now();
+    while fs::metadata(&part).map_or(0, |found| found.len()) < 300_000 {
+        assert!(
+            begin.elapsed() < Duration::from_secs(50),
+            "the other process does nothing"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    let asset = asset(UNKNOWN, url, None);
+    let error = fetch(&asset, dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("in use by process {}", child.id())),
+        "{error}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    fetch(&asset, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    let asked: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.from())
+        .collect();
+    assert_eq!(asked, [None, Some(300_000)]);
     assert_eq!(names(dir.path()), ["file.bin"]);
 }
 
@@ -441,6 +507,34 @@ fn a_chunked_body_has_no_length_but_an_end() {
     fetch(&asset, dir.path()).unwrap();
     assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
     assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn bodies_are_not_decoded_on_the_way() {
+    // Some hosts call an archive's own compression an encoding of the transfer; a client that
+    // undoes it gives bytes that no published hash is of.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&noise(1000)).unwrap();
+    let body = encoder.finish().unwrap();
+    for encoding in ["gzip", "x-gzip"] {
+        let content = body.clone();
+        let server = Server::start(move |_, _, to| {
+            let length = ("Content-Length", content.len().to_string());
+            head(
+                to,
+                "200 OK",
+                &[length, ("Content-Encoding", encoding.into())],
+            )?;
+            to.write_all(&content)
+        });
+        let dir = tempfile::tempdir().unwrap();
+        fetch(
+            &asset(known(&body), server.url("file.bin"), None),
+            dir.path(),
+        )
+        .unwrap();
+        assert_eq!(fs::read(dir.path().join("file.bin")).unwrap(), body);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What cannot be had is told with a reason and leaves nothing that looks whole.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -124,6 +124,32 @@ fn a_malformed_address_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let error = fetch(&asset(UNKNOWN, "http:// /", None), dir.path()).unwrap_err();
     assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+}
+
+#[test]
+fn a_host_that_does_not_speak_tls_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/a", listener.local_addr().unwrap());
+    let host = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        // The client speaks first.
+        connection.read_exact(&mut [0; 5]).unwrap();
+        connection
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+        // It hangs up on what is no TLS.
+        let _ = connection.read_to_end(&mut Vec::new());
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let error = fetch(&asset(UNKNOWN, url.leak(), None), dir.path()).unwrap_err();
+    assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+    assert!(
+        error
+            .to_string()
+            .contains("the encrypted connection failed"),
+        "{error}"
+    );
+    host.join().unwrap();
 }
 
 #[test]
