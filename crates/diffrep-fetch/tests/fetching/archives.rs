@@ -170,7 +170,7 @@ fn names_that_lead_out_are_refused() {
     for name in [
         "../evil",
         "set/../../evil",
-        "/tmp/evil",
+        "/evil",
         "//evil",
         "set/..",
         "..",

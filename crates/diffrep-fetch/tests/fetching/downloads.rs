@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use diffrep_fetch::{Evidence, KnownFile, Options, Origin, Stage, verify};
+use diffrep_fetch::{
+    Asset, Evidence, KnownFile, Options, Origin, RemoteFile, Source, Stage, verify,
+};
 
 use crate::server::{
     Server, UNKNOWN, asset, fetch, file_head, head, known, names, noise, options, refuse,
@@ -243,6 +245,42 @@ fn bytes_of_unknown_origin_are_not_gone_on_with() {
     let asset = asset(known(&body), server.url("file.bin"), None);
     fetch(&asset, dir.path()).unwrap();
     assert_eq!(server.requests()[0].from(), None);
+}
+
+#[test]
+fn files_that_arrived_stay_when_a_later_one_fails() {
+    let (first, second) = (noise(1000), noise(2000));
+    let (one, two) = (first.clone(), second.clone());
+    let server = Server::start(move |number, request, to| match request.path.as_str() {
+        "/one" => send_file(to, request, &one, "\"1\""),
+        _ if number == 1 => refuse(to, "404 Not Found"),
+        _ => send_file(to, request, &two, "\"2\""),
+    });
+    let remote = |name, body: &[u8]| RemoteFile {
+        file: KnownFile {
+            name,
+            ..known(body)
+        },
+        url: server.url(name),
+        unpack: None,
+    };
+    let files = vec![remote("one", &first), remote("two", &second)].leak();
+    let both = Asset {
+        source: Source::Files(files),
+        ..asset(UNKNOWN, "", None)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    fetch(&both, dir.path()).unwrap_err();
+    assert_eq!(names(dir.path()), ["one"]);
+    let fetched = fetch(&both, dir.path()).unwrap();
+    let origins: Vec<_> = fetched.files.iter().map(|file| file.origin).collect();
+    assert_eq!(origins, [Origin::Present, Origin::Downloaded]);
+    let requests = server.requests();
+    let paths: Vec<_> = requests
+        .iter()
+        .map(|request| request.path.as_str())
+        .collect();
+    assert_eq!(paths, ["/one", "/two", "/two"]);
 }
 
 #[test]
