@@ -3,4 +3,5 @@
 mod archives;
 mod downloads;
 mod failures;
+mod resume;
 mod server;
