@@ -36,11 +36,7 @@ pub fn write_atomic(
     }
     let file = File::create(&temp.path).map_err(|e| ArtifactError::writing(path, e))?;
     write_through(file, write).map_err(|e| ArtifactError::writing(path, e))?;
-    fs::rename(&temp.path, path).map_err(|source| ArtifactError::Rename {
-        from: temp.path.clone(),
-        to: path.to_path_buf(),
-        source,
-    })?;
+    take_name(&temp.path, path)?;
     temp.renamed = true;
     sync_folder(parent(path)).map_err(|e| ArtifactError::writing(path, e))
 }
@@ -62,6 +58,31 @@ pub fn write_atomic_hashed(
         Ok(())
     })?;
     Ok(hash.expect("a file that was written was hashed"))
+}
+
+/// Gives what lies finished at `from`, a file or a folder, its final name `to` on the same disk.
+///
+/// For what grows over several runs, such as a download that resumes, where [`write_atomic`] would
+/// start over. `from` is flushed to the device first; of a folder only its list of names, so flush
+/// the files in it before. A file at `to` is replaced; a folder that is not empty is not.
+///
+/// # Errors
+///
+/// [`ArtifactError::Full`] or [`ArtifactError::Write`] if `from` cannot be flushed,
+/// [`ArtifactError::Rename`] if the final name cannot be taken; `from` stays in either case.
+pub fn finish(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), ArtifactError> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let flushed = if from.is_dir() {
+        sync_folder(from)
+    } else {
+        File::options()
+            .write(true)
+            .open(from)
+            .and_then(|file| file.sync_all())
+    };
+    flushed.map_err(|e| ArtifactError::writing(from, e))?;
+    take_name(from, to)?;
+    sync_folder(parent(to)).map_err(|e| ArtifactError::writing(to, e))
 }
 
 /// Writes `bytes` to `path`; see [`write_atomic`].
@@ -181,6 +202,15 @@ fn is_temp_name(name: &str) -> bool {
     parts.next().is_some_and(digits)
         && parts.next().is_some_and(digits)
         && parts.next().is_some_and(|name| !name.is_empty())
+}
+
+/// Renames `from` to `to`.
+fn take_name(from: &Path, to: &Path) -> Result<(), ArtifactError> {
+    fs::rename(from, to).map_err(|source| ArtifactError::Rename {
+        from: from.to_path_buf(),
+        to: to.to_path_buf(),
+        source,
+    })
 }
 
 /// Runs `write` on a buffered `file` and brings every byte to the device.
@@ -347,6 +377,31 @@ mod tests {
         assert_eq!(bytes.len(), 4096);
         assert!(bytes.iter().all(|&byte| byte == bytes[0]));
         assert_eq!(names(dir.path()), ["shared.bin"]);
+    }
+
+    #[test]
+    fn what_is_finished_takes_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (part, whole) = (dir.path().join("a.part"), dir.path().join("a"));
+        fs::write(&part, b"new").unwrap();
+        fs::write(&whole, b"old").unwrap();
+        finish(&part, &whole).unwrap();
+        assert_eq!(read_bytes(&whole).unwrap(), b"new");
+        assert_eq!(names(dir.path()), ["a"]);
+
+        let folder = dir.path().join("folder");
+        create_dir_all(dir.path().join("temp/inner")).unwrap();
+        finish(dir.path().join("temp"), &folder).unwrap();
+        assert_eq!(names(&folder), ["inner"]);
+
+        // A folder in use is not replaced, and what was to replace it stays.
+        create_dir_all(dir.path().join("temp")).unwrap();
+        let error = finish(dir.path().join("temp"), &folder).unwrap_err();
+        assert!(matches!(error, ArtifactError::Rename { .. }), "{error:?}");
+        assert_eq!(names(&folder), ["inner"]);
+        assert!(dir.path().join("temp").is_dir());
+        let error = finish(dir.path().join("absent"), &whole).unwrap_err();
+        assert!(error.to_string().contains("absent"), "{error}");
     }
 
     #[test]

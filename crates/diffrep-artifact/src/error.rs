@@ -45,7 +45,8 @@ pub enum ArtifactError {
     /// The finished temporary file could not take its final name.
     #[error("cannot rename {} to {}", from.display(), to.display())]
     Rename {
-        /// The temporary file; it has been removed.
+        /// The temporary file of [`write_atomic`](crate::write_atomic), which has been removed, or
+        /// what [`finish`](crate::finish) was given, which has not.
         from: PathBuf,
         /// The final name.
         to: PathBuf,

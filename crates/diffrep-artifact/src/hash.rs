@@ -64,15 +64,25 @@ impl Sha256Hex {
             path: path.to_path_buf(),
             source,
         };
-        let mut file = File::open(path).map_err(read_error)?;
+        File::open(path)
+            .and_then(Self::hash_reader)
+            .map_err(read_error)
+    }
+
+    /// The hash of everything that `reader` gives until its end.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `reader`.
+    pub fn hash_reader(mut reader: impl Read) -> io::Result<Self> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 18];
         loop {
-            match file.read(&mut buffer) {
+            match reader.read(&mut buffer) {
                 Ok(0) => return Ok(Self::from_digest(&hasher.finalize())),
                 Ok(count) => hasher.update(&buffer[..count]),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(read_error(e)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
     }

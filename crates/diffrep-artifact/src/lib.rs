@@ -8,7 +8,7 @@ mod lock;
 mod record;
 
 pub use atomic::{
-    create_dir_all, read_bytes, remove_stale_temps, write_atomic, write_atomic_hashed,
+    create_dir_all, finish, read_bytes, remove_stale_temps, write_atomic, write_atomic_hashed,
     write_bytes_atomic,
 };
 pub use error::ArtifactError;

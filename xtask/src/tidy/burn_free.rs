@@ -7,11 +7,12 @@ use crate::process;
 use crate::tree::Tree;
 
 /// They build in seconds and run where no tensor library does.
-const BURN_FREE: [&str; 9] = [
+const BURN_FREE: [&str; 10] = [
     "diffrep-rng",
     "diffrep-artifact",
     "diffrep-stats",
     "diffrep-datasets",
+    "diffrep-fetch",
     "diffrep-cka",
     "diffrep-store",
     "diffrep-report",

@@ -9,7 +9,7 @@ use crate::tree::Tree;
 const FLOORS: [&[&str]; 7] = [
     &["rng", "artifact"],
     &[
-        "stats", "datasets", "cka", "store", "report", "taps", "ops", "schedule",
+        "stats", "datasets", "fetch", "cka", "store", "report", "taps", "ops", "schedule",
     ],
     &["plan", "pool", "unet", "backbones", "latent"],
     &["heads", "train", "sample"],

@@ -4,7 +4,7 @@ use super::{Finding, manifest, rust};
 use crate::tree::Tree;
 
 /// Third-party crates that only some of ours may use, and why.
-const DEPENDENCIES: [(&str, &[&str], &str); 7] = [
+const DEPENDENCIES: [(&str, &[&str], &str); 8] = [
     (
         "anyhow",
         &["diffrep-cli", "xtask"],
@@ -30,6 +30,11 @@ const DEPENDENCIES: [(&str, &[&str], &str); 7] = [
         "libm",
         &["diffrep-rng"],
         "use diffrep_rng::Key for random numbers",
+    ),
+    (
+        "ureq",
+        &["diffrep-fetch"],
+        "use diffrep_fetch: no other crate speaks to a network",
     ),
     (
         "rand",
