@@ -60,9 +60,18 @@ pub fn decode_with(
             });
         }
     };
-    // Decoders check indices; a damaged file that makes one fail a check is one bad file among a million and must not
-    // end the run. Nothing of theirs survives the unwinding, so no broken state can be seen.
-    catch_unwind(AssertUnwindSafe(|| decoder(path, bytes))).unwrap_or_else(|_| {
+    guarded(path, || decoder(path, bytes))
+}
+
+/// Turns a panic of a decoder into an error.
+///
+/// Decoders check indices; a damaged file that makes one fail a check is one bad file among a million and must not end
+/// the run. Nothing of theirs survives the unwinding, so no broken state can be seen.
+fn guarded(
+    path: &Path,
+    decode: impl FnOnce() -> Result<Image, DatasetError>,
+) -> Result<Image, DatasetError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
         Err(DatasetError::DecoderPanicked {
             path: path.to_path_buf(),
         })
@@ -105,5 +114,36 @@ where
     move |source| DatasetError::Decode {
         path: path.to_path_buf(),
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_costs_its_file_alone() {
+        let nothing: &[u8] = &[];
+        let error = guarded(Path::new("odd.jpg"), || {
+            Ok(Image::new(1, 1, 1, vec![nothing[0]]))
+        })
+        .unwrap_err();
+        assert!(
+            matches!(error, DatasetError::DecoderPanicked { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("odd.jpg"), "{error}");
+    }
+
+    #[test]
+    fn limits_are_the_last_sizes_accepted() {
+        let path = Path::new("image");
+        let enough = usize::MAX;
+        assert!(check_size(path, MAX_PIXELS, 1, enough).is_ok());
+        assert!(check_size(path, 1, MAX_PIXELS + 1, enough).is_err());
+        assert!(check_size(path, u64::MAX, u64::MAX, enough).is_err());
+        assert!(check_size(path, MAX_PIXELS_PER_BYTE, 7, 7).is_ok());
+        assert!(check_size(path, MAX_PIXELS_PER_BYTE, 7, 6).is_err());
+        assert!(check_size(path, 0, 5, enough).is_err());
     }
 }

@@ -61,6 +61,10 @@ pub enum Normalise {
 
 impl Normalise {
     /// The mean and the standard deviation of red, green and blue, for samples divided by 255.
+    #[expect(
+        clippy::excessive_precision,
+        reason = "the constants are those that were published"
+    )]
     pub fn mean_and_deviation(self) -> [[f32; 3]; 2] {
         match self {
             Self::UnitRange | Self::Inception => [[0.5; 3]; 2],
