@@ -127,26 +127,39 @@ pub(crate) fn write_planes(
     out: &mut [f32],
     value: impl Fn(usize, u8) -> f32,
 ) {
-    let (width, channels) = (image.width(), image.channels());
-    let planes = out.chunks_exact_mut(width * image.height());
-    for (channel, plane) in planes.enumerate() {
-        // There are fewer samples to tell apart than in an image to convert.
-        let table: [f32; 256] = std::array::from_fn(|sample| value(channel, sample as u8));
-        let rows = image.pixels().chunks_exact(width * channels);
-        for (row, out_row) in rows.zip(plane.chunks_exact_mut(width)) {
-            let samples = row[channel..].iter().step_by(channels);
-            let numbers = samples.map(|&sample| table[usize::from(sample)]);
+    match image.channels() {
+        1 => write_planes_of::<1>(image, flip, out, value),
+        _ => write_planes_of::<3>(image, flip, out, value),
+    }
+}
+
+fn write_planes_of<const CHANNELS: usize>(
+    image: &Image,
+    flip: bool,
+    out: &mut [f32],
+    value: impl Fn(usize, u8) -> f32,
+) {
+    let (width, plane) = (image.width(), image.width() * image.height());
+    // There are fewer samples to tell apart than in an image to convert.
+    let tables: [[f32; 256]; CHANNELS] =
+        std::array::from_fn(|channel| std::array::from_fn(|sample| value(channel, sample as u8)));
+    let rows = image.pixels().chunks_exact(width * CHANNELS);
+    for (y, row) in rows.enumerate() {
+        for (channel, table) in tables.iter().enumerate() {
+            let out_row = &mut out[channel * plane + y * width..][..width];
+            let pixels = row.as_chunks::<CHANNELS>().0.iter();
+            let numbers = pixels.map(|pixel| table[usize::from(pixel[channel])]);
             if flip {
-                fill(out_row, numbers.rev());
+                fill(out_row.iter_mut().rev(), numbers);
             } else {
-                fill(out_row, numbers);
+                fill(out_row.iter_mut(), numbers);
             }
         }
     }
 }
 
-fn fill(out: &mut [f32], numbers: impl Iterator<Item = f32>) {
-    for (out, number) in out.iter_mut().zip(numbers) {
+fn fill<'a>(out: impl Iterator<Item = &'a mut f32>, numbers: impl Iterator<Item = f32>) {
+    for (out, number) in out.zip(numbers) {
         *out = number;
     }
 }

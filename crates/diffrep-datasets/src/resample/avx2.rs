@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::passes::{weigh_pixel, weigh_rows_portably};
+use super::passes::{weigh_pixels, weigh_rows_portably};
 use super::weights::{GROUP, HALF, PRECISION_BITS, Weights};
 
 /// Rows resampled together, two in each vector.
@@ -52,53 +52,48 @@ fn rows(source: &[u8], row_len: usize, first: usize, weights: &Weights, out: &mu
 
 #[target_feature(enable = "avx2")]
 fn columns(source: &[u8], stride: usize, weights: &Weights, out: &mut [u8]) {
-    let rows = source.len() / stride;
     let out_stride = weights.len() * 3;
-    for top in (0..rows).step_by(ROWS) {
-        // Past the last row, it is computed again.
-        let lines: [usize; ROWS] = std::array::from_fn(|row| (top + row).min(rows - 1));
-        for output in 0..weights.len() {
-            let pixels = match pixels(source, lines.map(|line| line * stride), weights, output) {
-                Some(pixels) => pixels,
-                None => lines.map(|line| {
-                    let [red, green, blue] =
-                        weigh_pixel(&source[line * stride..][..stride], weights, output);
-                    [red, green, blue, 0]
-                }),
-            };
-            for (line, pixel) in lines.into_iter().zip(pixels) {
-                let place = &mut out[line * out_stride + output * 3..];
-                place[..3].copy_from_slice(&pixel[..3]);
+    let loadable = (0..weights.len())
+        .take_while(|&output| {
+            let (start, groups) = weights.groups(output);
+            3 * (start + GROUP * groups.len()) + EXCESS <= stride
+        })
+        .count();
+    let (blocks, out_blocks) = (
+        source.chunks_exact(ROWS * stride),
+        out.chunks_exact_mut(ROWS * out_stride),
+    );
+    for (block, out_block) in blocks.zip(out_blocks) {
+        let rows = [0, 1, 2, 3].map(|row| &block[row * stride..][..stride]);
+        for output in 0..loadable {
+            let (start, groups) = weights.groups(output);
+            let pixels = pixels(&rows, start, groups);
+            for (row, pixel) in pixels.iter().enumerate() {
+                let place = row * out_stride + output * 3;
+                out_block[place..place + 3].copy_from_slice(&pixel[..3]);
             }
         }
+        for (row, out_row) in rows.iter().zip(out_block.chunks_exact_mut(out_stride)) {
+            weigh_pixels::<3>(row, weights, loadable, out_row);
+        }
+    }
+    let done = source.len() / stride / ROWS * ROWS;
+    let rows = source[done * stride..].chunks_exact(stride);
+    for (row, out_row) in rows.zip(out[done * out_stride..].chunks_exact_mut(out_stride)) {
+        weigh_pixels::<3>(row, weights, 0, out_row);
     }
 }
 
-/// The same pixel of four rows that begin at `lines`, with a sample behind each that means nothing.
-///
-/// None if a load would leave `source`, which happens at the end of the last row only.
+/// The same pixel of four rows, with a sample behind each that means nothing.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn pixels(
-    source: &[u8],
-    lines: [usize; ROWS],
-    weights: &Weights,
-    output: usize,
-) -> Option<[[u8; 4]; ROWS]> {
-    let (start, groups) = weights.groups(output);
-    let samples = 3 * GROUP * groups.len();
-    let [first, second, third, fourth] = lines.map(|line| {
-        source
-            .get(line + 3 * start..)
-            .filter(|row| row.len() >= samples + LOAD - 3 * GROUP)
-    });
-    let (first, second, third, fourth) = (first?, second?, third?, fourth?);
+fn pixels(rows: &[&[u8]; ROWS], start: usize, groups: &[[i32; GROUP]]) -> [[u8; 4]; ROWS] {
     let mut upper = _mm256_set1_epi32(HALF);
     let mut lower = upper;
     for (group, weights) in groups.iter().enumerate() {
-        let at = 3 * GROUP * group;
-        let upper_samples = two_rows(&first[at..], &second[at..]);
-        let lower_samples = two_rows(&third[at..], &fourth[at..]);
+        let at = 3 * (start + GROUP * group);
+        let upper_samples = two_rows(rows[0], rows[1], at);
+        let lower_samples = two_rows(rows[2], rows[3], at);
         for (tap, &weight) in weights.iter().enumerate() {
             let spread = spread(tap);
             let weight = _mm256_set1_epi32(weight);
@@ -115,16 +110,19 @@ fn pixels(
     let bytes = _mm256_packus_epi16(words, words);
     let [first, third] = halves(_mm256_extract_epi64::<0>(bytes));
     let [second, fourth] = halves(_mm256_extract_epi64::<2>(bytes));
-    Some([first, second, third, fourth])
+    [first, second, third, fourth]
 }
 
-/// Bytes that one load reads; those of [`GROUP`] pixels are used.
+/// Bytes that one load reads.
 const LOAD: usize = 16;
+
+/// Bytes that a load reads beyond a group of pixels.
+const EXCESS: usize = LOAD - 3 * GROUP;
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn two_rows(first: &[u8], second: &[u8]) -> __m256i {
-    let (first, second) = (&first[..LOAD], &second[..LOAD]);
+fn two_rows(first: &[u8], second: &[u8], at: usize) -> __m256i {
+    let (first, second) = (&first[at..at + LOAD], &second[at..at + LOAD]);
     // SAFETY: both slices hold the 16 bytes read, and unaligned loads are allowed.
     unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
 }

@@ -63,32 +63,30 @@ fn mean(first: u8, second: u8) -> u8 {
 }
 
 fn halve_columns<const CHANNELS: usize>(source: &[u8], stride: usize, to: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(source.len() / stride * to * CHANNELS);
-    let mut means = vec![0; stride - CHANNELS];
-    for row in source.chunks_exact(stride) {
+    let mut out = vec![0; source.len() / stride * to * CHANNELS];
+    let mut means = vec![0; stride];
+    let out_rows = out.chunks_exact_mut(to * CHANNELS);
+    for (row, out_row) in source.chunks_exact(stride).zip(out_rows) {
         // Twice the means that are wanted, but all lie side by side, which vectorises.
-        for ((mean_slot, &left), &right) in means.iter_mut().zip(row).zip(&row[CHANNELS..]) {
-            *mean_slot = mean(left, right);
+        for ((slot, &left), &right) in means.iter_mut().zip(row).zip(&row[CHANNELS..]) {
+            *slot = mean(left, right);
         }
-        out.extend(
-            means
-                .chunks(2 * CHANNELS)
-                .flat_map(|pair| &pair[..CHANNELS]),
-        );
+        let pixels = means.as_chunks::<CHANNELS>().0.iter().step_by(2);
+        for (out, &pixel) in out_row.as_chunks_mut().0.iter_mut().zip(pixels) {
+            *out = pixel;
+        }
     }
     out
 }
 
 fn halve_rows(source: &[u8], row_len: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(source.len() / 2);
-    for pair in source.chunks_exact(2 * row_len) {
+    let mut out = vec![0; source.len() / 2];
+    let pairs = source.chunks_exact(2 * row_len);
+    for (pair, out_row) in pairs.zip(out.chunks_exact_mut(row_len)) {
         let (upper, lower) = pair.split_at(row_len);
-        out.extend(
-            upper
-                .iter()
-                .zip(lower)
-                .map(|(&upper, &lower)| mean(upper, lower)),
-        );
+        for ((slot, &upper), &lower) in out_row.iter_mut().zip(upper).zip(lower) {
+            *slot = mean(upper, lower);
+        }
     }
     out
 }
@@ -109,27 +107,29 @@ fn weigh_columns<const CHANNELS: usize>(
 ) {
     let out_rows = out.chunks_exact_mut(weights.len() * CHANNELS);
     for (row, out_row) in source.chunks_exact(stride).zip(out_rows) {
-        for (output, pixel) in out_row.as_chunks_mut().0.iter_mut().enumerate() {
-            *pixel = weigh_pixel::<CHANNELS>(row, weights, output);
-        }
+        weigh_pixels::<CHANNELS>(row, weights, 0, out_row);
     }
 }
 
-/// One pixel of a row.
-pub(super) fn weigh_pixel<const CHANNELS: usize>(
+/// The pixels of a row from the output `first` on.
+pub(super) fn weigh_pixels<const CHANNELS: usize>(
     row: &[u8],
     weights: &Weights,
-    output: usize,
-) -> [u8; CHANNELS] {
-    let (start, weights) = weights.taps(output);
-    let mut sums = [HALF; CHANNELS];
-    let covered = row[start * CHANNELS..].as_chunks::<CHANNELS>().0;
-    for (pixel, weight) in covered.iter().zip(weights) {
-        for (sum, &sample) in sums.iter_mut().zip(pixel) {
-            *sum += i32::from(sample) * weight;
+    first: usize,
+    out_row: &mut [u8],
+) {
+    let pixels = out_row.as_chunks_mut::<CHANNELS>().0;
+    for (output, pixel) in pixels.iter_mut().enumerate().skip(first) {
+        let (start, weights) = weights.taps(output);
+        let mut sums = [HALF; CHANNELS];
+        let covered = row[start * CHANNELS..].as_chunks::<CHANNELS>().0;
+        for (pixel, weight) in covered.iter().zip(weights) {
+            for (sum, &sample) in sums.iter_mut().zip(pixel) {
+                *sum += i32::from(sample) * weight;
+            }
         }
+        *pixel = sums.map(to_sample);
     }
-    sums.map(to_sample)
 }
 
 fn weigh_rows(source: &[u8], row_len: usize, first: usize, weights: &Weights, out: &mut [u8]) {
@@ -162,7 +162,9 @@ pub(super) fn weigh_rows_portably(
                     *sum += i32::from(sample) * weight;
                 }
             }
-            *out = sums.map(to_sample);
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = to_sample(sum);
+            }
         }
         let column = row_len - rest.len();
         for (offset, out) in rest.iter_mut().enumerate() {
