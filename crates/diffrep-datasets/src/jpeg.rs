@@ -37,6 +37,8 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Image, DatasetError> {
         }
     };
     decoder.set_output_format(format);
+    // Off unless asked for, other than in libjpeg; it shows in progressive files that lack scans.
+    decoder.set_block_smoothing(true);
     let decoded = decoder.decode_image().map_err(damaged(path))?;
     let pixels = match format {
         PixelFormat::Cmyk => rgb_from_cmyk(&decoded.data),
