@@ -95,6 +95,21 @@ impl Image {
         Self::new(crop.width, crop.height, self.channels, pixels)
     }
 
+    /// Centred on a black square whose sides are no shorter, an odd pixel going to the right or below.
+    pub(crate) fn padded(self, size: usize) -> Self {
+        if self.width == size && self.height == size {
+            return self;
+        }
+        let (left, top) = ((size - self.width) / 2, (size - self.height) / 2);
+        let mut pixels = vec![0; size * size * self.channels];
+        let rows = self.pixels.chunks_exact(self.width * self.channels);
+        for (y, row) in rows.enumerate() {
+            let start = ((top + y) * size + left) * self.channels;
+            pixels[start..start + row.len()].copy_from_slice(row);
+        }
+        Self::new(size, size, self.channels, pixels)
+    }
+
     /// The same picture with one channel: ITU-R 601 luma with the rounding of Pillow's `L` mode.
     pub fn to_grey(&self) -> Self {
         if self.channels == 1 {

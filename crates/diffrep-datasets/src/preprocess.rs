@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::guided_crop::center_crop;
-use crate::torchvision::pad;
 use crate::{DatasetError, Image};
 
 /// How an image is brought to the square that the network reads.
@@ -71,7 +70,9 @@ impl Preprocess {
     /// If the image does not fit, or is in colour where grey was promised.
     pub fn apply(&self, image: &Image) -> Result<Image, DatasetError> {
         let fitted = match self.fit {
-            Fit::PadTo if image.width().max(image.height()) <= self.size => pad(image, self.size),
+            Fit::PadTo if image.width().max(image.height()) <= self.size => {
+                image.clone().padded(self.size)
+            }
             Fit::PadTo | Fit::CenterCrop => center_crop(image, self.size),
             Fit::Exact => self.exact(image)?,
         };

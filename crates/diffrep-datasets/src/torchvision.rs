@@ -38,7 +38,7 @@ pub fn resize_short_side(image: &Image, short_side: usize, filter: Filter) -> Im
 /// If `size` is 0.
 pub fn center_crop_or_pad(image: &Image, size: usize) -> Image {
     let window = central_window(image.width(), image.height(), size);
-    pad(&image.crop(window.into()), size)
+    image.crop(window.into()).padded(size)
 }
 
 /// `CenterCrop(size)` of `Resize(short_side)`, computing only what is kept.
@@ -49,7 +49,7 @@ pub fn center_crop_or_pad(image: &Image, size: usize) -> Image {
 pub fn resize_center_crop(image: &Image, short_side: usize, filter: Filter, size: usize) -> Image {
     let (width, height) = resized(image, short_side);
     let window = central_window(width, height, size);
-    pad(&resize_window(image, width, height, filter, window), size)
+    resize_window(image, width, height, filter, window).padded(size)
 }
 
 /// `RandomResizedCrop`: a rectangle of random area and shape, resized to a square.
@@ -194,22 +194,6 @@ fn central_window(width: usize, height: usize, size: usize) -> Window {
         width: width.min(size),
         height: height.min(size),
     }
-}
-
-/// Centres an image on a black square, an odd pixel going to the right or below.
-pub(crate) fn pad(image: &Image, size: usize) -> Image {
-    if image.width() == size && image.height() == size {
-        return image.clone();
-    }
-    let channels = image.channels();
-    let (left, top) = ((size - image.width()) / 2, (size - image.height()) / 2);
-    let mut pixels = vec![0; size * size * channels];
-    let rows = image.pixels().chunks_exact(image.width() * channels);
-    for (y, row) in rows.enumerate() {
-        let start = ((top + y) * size + left) * channels;
-        pixels[start..start + row.len()].copy_from_slice(row);
-    }
-    Image::new(size, size, channels, pixels)
 }
 
 #[cfg(test)]
