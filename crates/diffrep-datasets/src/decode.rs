@@ -1,94 +1,149 @@
 //! Bytes of a PNG or JPEG file to an image, as Pillow's `convert("RGB")` would have it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use ::image::{DynamicImage, ImageFormat, guess_format, load_from_memory_with_format};
+use ::image::{ImageFormat, guess_format};
 
-use crate::{DatasetError, Image};
+use crate::{DatasetError, Image, jpeg, png};
+
+/// The most pixels of an image: above it Pillow too refuses a file as a decompression bomb.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// The most pixels that one byte of a file can describe.
+///
+/// Deflate expands a byte to at most 1,032, which hold 8 pixels each in a PNG file of one bit per pixel.
+/// A JPEG file spends at least one Huffman bit on 64 samples of its finest component, and even if the finest rows and
+/// the finest columns belong to different components, that is less. Only arithmetic coding could do with fewer bits.
+pub const MAX_PIXELS_PER_BYTE: u64 = 8 * 1032;
+
+/// Who decodes the samples of a JPEG file; PNG files are lossless, so all decoders agree on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum JpegDecoder {
+    /// The bits of libjpeg-turbo and thereby of Pillow; the decoder has unsafe vector code.
+    #[default]
+    Exact,
+    /// A second opinion from a decoder with less unsafe code, whose samples differ from Pillow's by a few levels.
+    Approximate,
+}
 
 /// Decodes by the first bytes, whatever the extension.
 ///
-/// Palettes are looked up, alpha is dropped without compositing, 16-bit samples keep their high byte, and EXIF
-/// orientation is not applied. `path` only names the file in errors.
+/// Palettes are looked up, alpha is dropped without compositing, CMYK is converted as Pillow does, 16-bit samples keep
+/// their high byte, and EXIF orientation is not applied. `path` only names the file in errors.
 ///
 /// # Errors
 ///
-/// If the bytes are neither PNG nor JPEG, or damaged.
+/// If the bytes are neither PNG nor JPEG, damaged where Pillow refuses them, or claim more than [`MAX_PIXELS`] pixels or
+/// more than [`MAX_PIXELS_PER_BYTE`]; of these claims nothing is allocated.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<Image, DatasetError> {
-    let format = match guess_format(bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+    decode_with(JpegDecoder::Exact, path, bytes)
+}
+
+/// Like [`decode`], with the decoder of JPEG files chosen.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_with(
+    jpeg_decoder: JpegDecoder,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Image, DatasetError> {
+    let decoder = match (guess_format(bytes), jpeg_decoder) {
+        (Ok(ImageFormat::Png), _) => png::decode,
+        (Ok(ImageFormat::Jpeg), JpegDecoder::Exact) => jpeg::decode,
+        (Ok(ImageFormat::Jpeg), JpegDecoder::Approximate) => jpeg::decode_approximately,
         _ => {
             return Err(DatasetError::UnknownFormat {
                 path: path.to_path_buf(),
             });
         }
     };
-    // The decoder fills what is missing with grey; Pillow refuses, and so must a data set.
-    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
-        return Err(DatasetError::TruncatedJpeg {
+    guarded(path, || decoder(path, bytes))
+}
+
+/// Turns a panic of a decoder into an error.
+///
+/// Decoders check indices; a damaged file that makes one fail a check is one bad file among a million and must not end
+/// the run. Nothing of theirs survives the unwinding, so no broken state can be seen.
+fn guarded(
+    path: &Path,
+    decode: impl FnOnce() -> Result<Image, DatasetError>,
+) -> Result<Image, DatasetError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+        Err(DatasetError::DecoderPanicked {
             path: path.to_path_buf(),
+        })
+    })
+}
+
+/// Refuses a size that is absurd, or more than the bytes could fill, before memory is taken for it.
+pub(crate) fn check_size(
+    path: &Path,
+    width: u64,
+    height: u64,
+    file_len: usize,
+) -> Result<(), DatasetError> {
+    let pixels = width.saturating_mul(height);
+    if pixels > MAX_PIXELS {
+        return Err(DatasetError::TooManyPixels {
+            path: path.to_path_buf(),
+            width,
+            height,
+            limit: MAX_PIXELS,
         });
     }
-    let decoded =
-        load_from_memory_with_format(bytes, format).map_err(|source| DatasetError::Decode {
+    let fillable = MAX_PIXELS_PER_BYTE.saturating_mul(file_len as u64);
+    if pixels == 0 || pixels > fillable {
+        return Err(DatasetError::ImplausibleSize {
             path: path.to_path_buf(),
-            source,
-        })?;
-    Ok(from_dynamic(decoded))
-}
-
-/// Whether the markers of a JPEG stream lead to an end-of-image marker.
-///
-/// Segments are stepped over by their length, so a thumbnail's own marker does not count.
-fn jpeg_has_end(bytes: &[u8]) -> bool {
-    let mut position = 2;
-    while let Some(&[prefix, marker]) = bytes.get(position..position + 2) {
-        match (prefix, marker) {
-            (0xff, 0xd9) => return true,
-            // Fill bytes before a marker.
-            (0xff, 0xff) => position += 1,
-            // A stuffed zero, a restart, or a marker without a body.
-            (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => position += 2,
-            (0xff, _) => match bytes.get(position + 2..position + 4) {
-                Some(&[high, low]) => position += 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-            _ => position += 1,
-        }
+            width,
+            height,
+            fillable,
+        });
     }
-    false
+    Ok(())
 }
 
-fn from_dynamic(decoded: DynamicImage) -> Image {
-    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let grey = |pixels| Image::new(width, height, 1, pixels);
-    let colour = |pixels| Image::new(width, height, 3, pixels);
-    match decoded {
-        DynamicImage::ImageLuma8(image) => grey(image.into_raw()),
-        DynamicImage::ImageLumaA8(image) => grey(image.pixels().map(|pixel| pixel[0]).collect()),
-        DynamicImage::ImageLuma16(image) => grey(image.iter().map(high_byte).collect()),
-        DynamicImage::ImageLumaA16(image) => {
-            grey(image.pixels().map(|pixel| high_byte(&pixel[0])).collect())
-        }
-        DynamicImage::ImageRgb8(image) => colour(image.into_raw()),
-        DynamicImage::ImageRgba8(image) => colour(
-            image
-                .pixels()
-                .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
-                .collect(),
-        ),
-        DynamicImage::ImageRgb16(image) => colour(image.iter().map(high_byte).collect()),
-        DynamicImage::ImageRgba16(image) => colour(
-            image
-                .pixels()
-                .flat_map(|pixel| [0, 1, 2].map(|channel| high_byte(&pixel[channel])))
-                .collect(),
-        ),
-        // Neither PNG nor JPEG yields floating point samples.
-        other => colour(other.into_rgb8().into_raw()),
+/// Makes a function for `map_err` that adds the path to what a decoder says.
+pub(crate) fn damaged<E>(path: &Path) -> impl FnOnce(E) -> DatasetError + '_
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |source| DatasetError::Decode {
+        path: path.to_path_buf(),
+        source: Box::new(source),
     }
 }
 
-fn high_byte(sample: &u16) -> u8 {
-    (sample >> 8) as u8
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_costs_its_file_alone() {
+        let nothing: &[u8] = &[];
+        let error = guarded(Path::new("odd.jpg"), || {
+            Ok(Image::new(1, 1, 1, vec![nothing[0]]))
+        })
+        .unwrap_err();
+        assert!(
+            matches!(error, DatasetError::DecoderPanicked { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("odd.jpg"), "{error}");
+    }
+
+    #[test]
+    fn limits_are_the_last_sizes_accepted() {
+        let path = Path::new("image");
+        let enough = usize::MAX;
+        assert!(check_size(path, MAX_PIXELS, 1, enough).is_ok());
+        assert!(check_size(path, 1, MAX_PIXELS + 1, enough).is_err());
+        assert!(check_size(path, u64::MAX, u64::MAX, enough).is_err());
+        assert!(check_size(path, MAX_PIXELS_PER_BYTE, 7, 7).is_ok());
+        assert!(check_size(path, MAX_PIXELS_PER_BYTE, 7, 6).is_err());
+        assert!(check_size(path, 0, 5, enough).is_err());
+    }
 }

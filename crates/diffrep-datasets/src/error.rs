@@ -200,7 +200,51 @@ pub enum DatasetError {
         path: PathBuf,
         /// What the decoder says.
         #[source]
-        source: ::image::ImageError,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// The decoder ran into a contradiction in the file and gave up in disorder.
+    #[error("{path} is damaged in a way that its decoder did not foresee; replace or remove it", path = .path.display())]
+    DecoderPanicked {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A JPEG file of a kind that Pillow does not read either.
+    #[error("{path} has {components} components of {precision} bits; expected 1, 3 or 4 of 8 bits", path = .path.display())]
+    UnsupportedJpeg {
+        /// The file.
+        path: PathBuf,
+        /// Bits of a sample.
+        precision: u8,
+        /// Colour components.
+        components: usize,
+    },
+
+    /// An image file's header claims a size that no photograph has.
+    #[error("{path} claims {width}x{height} pixels, more than the limit MAX_PIXELS of {limit}; shrink it or remove it", path = .path.display())]
+    TooManyPixels {
+        /// The file.
+        path: PathBuf,
+        /// Columns claimed.
+        width: u64,
+        /// Rows claimed.
+        height: u64,
+        /// The most pixels accepted.
+        limit: u64,
+    },
+
+    /// An image file's header claims more pixels than its bytes could fill.
+    #[error("{path} claims {width}x{height} pixels, but its bytes could fill {fillable} at most (MAX_PIXELS_PER_BYTE); it is damaged or made to exhaust memory", path = .path.display())]
+    ImplausibleSize {
+        /// The file.
+        path: PathBuf,
+        /// Columns claimed.
+        width: u64,
+        /// Rows claimed.
+        height: u64,
+        /// The most pixels that a file of this length can hold.
+        fillable: u64,
     },
 
     /// A JPEG file ends before its end-of-image marker.

@@ -1,5 +1,7 @@
 //! One decoded image.
 
+use crate::CropBox;
+
 /// An image of `u8` samples in `[height, width, channels]` order, with 1 (grey) or 3 (red, green, blue) channels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
@@ -61,6 +63,51 @@ impl Image {
         }
         let pixels = self.pixels.iter().flat_map(|&grey| [grey; 3]).collect();
         Self::new(self.width, self.height, 3, pixels)
+    }
+
+    /// Like [`Image::to_rgb`], without a copy of what has three channels already.
+    pub(crate) fn into_rgb(self) -> Self {
+        if self.channels == 3 {
+            self
+        } else {
+            self.to_rgb()
+        }
+    }
+
+    /// A rectangle of the picture.
+    ///
+    /// # Panics
+    ///
+    /// If it is empty or leaves the picture.
+    pub fn crop(&self, crop: CropBox) -> Self {
+        assert!(
+            crop.left + crop.width <= self.width && crop.top + crop.height <= self.height,
+            "{crop:?} leaves an image of {}x{} pixels",
+            self.width,
+            self.height
+        );
+        let columns = crop.left * self.channels..(crop.left + crop.width) * self.channels;
+        let mut pixels = Vec::with_capacity(crop.width * crop.height * self.channels);
+        let rows = self.pixels.chunks_exact(self.width * self.channels);
+        for row in rows.skip(crop.top).take(crop.height) {
+            pixels.extend_from_slice(&row[columns.clone()]);
+        }
+        Self::new(crop.width, crop.height, self.channels, pixels)
+    }
+
+    /// Centred on a black square whose sides are no shorter, an odd pixel going to the right or below.
+    pub(crate) fn padded(self, size: usize) -> Self {
+        if self.width == size && self.height == size {
+            return self;
+        }
+        let (left, top) = ((size - self.width) / 2, (size - self.height) / 2);
+        let mut pixels = vec![0; size * size * self.channels];
+        let rows = self.pixels.chunks_exact(self.width * self.channels);
+        for (y, row) in rows.enumerate() {
+            let start = ((top + y) * size + left) * self.channels;
+            pixels[start..start + row.len()].copy_from_slice(row);
+        }
+        Self::new(size, size, self.channels, pixels)
     }
 
     /// The same picture with one channel: ITU-R 601 luma with the rounding of Pillow's `L` mode.

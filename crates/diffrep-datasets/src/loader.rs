@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Dataset, DatasetError, Preprocess};
+use crate::{Dataset, DatasetError, Draw, Image, Preprocess, Transform};
 
 /// What to do about a sample that cannot be read, decoded or fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +54,39 @@ pub fn load_batch(
     out: &mut [f32],
 ) -> Result<(), DatasetError> {
     load_rows(dataset, preprocess, indices, flips, out)
+        .into_iter()
+        .collect()
+}
+
+/// Fills `out`, in `[batch, 3, height, width]` order, with the transformed samples at `indices`.
+///
+/// What is drawn at random for a sample depends on the seed, its identity and the epoch alone.
+///
+/// # Errors
+///
+/// If an image cannot be read or decoded; of several, the one that comes first in `indices`.
+///
+/// # Panics
+///
+/// If `out` has another length than `indices` asks for, or an index is not below `dataset.len()`.
+pub fn load_transformed(
+    dataset: &Dataset,
+    transform: &Transform,
+    indices: &[usize],
+    seed: u64,
+    epoch: u32,
+    out: &mut [f32],
+) -> Result<(), DatasetError> {
+    let write = |position: usize, image: &Image, out: &mut [f32]| {
+        let draw = Draw {
+            seed,
+            sample: dataset.id(indices[position]),
+            epoch,
+        };
+        transform.write(image, draw, out);
+        Ok(())
+    };
+    write_rows(dataset, transform.len(), indices, out, write)
         .into_iter()
         .collect()
 }
@@ -149,31 +182,44 @@ fn load_rows(
     out: &mut [f32],
 ) -> Vec<Result<(), DatasetError>> {
     assert!(
-        preprocess.size > 0,
-        "the size of a network input is at least 1"
-    );
-    assert_eq!(
-        out.len(),
-        indices.len() * preprocess.len(),
-        "the batch buffer has another size than the batch"
-    );
-    assert!(
         flips.is_none_or(|flips| flips.len() == indices.len()),
         "there must be one flip for each index"
     );
+    write_rows(
+        dataset,
+        preprocess.len(),
+        indices,
+        out,
+        |position, image, out| {
+            preprocess.write(image, flips.is_some_and(|flips| flips[position]), out)
+        },
+    )
+}
+
+/// Fills each row by `write`, which is told its position among `indices` and its image.
+fn write_rows(
+    dataset: &Dataset,
+    row_len: usize,
+    indices: &[usize],
+    out: &mut [f32],
+    write: impl Fn(usize, &Image, &mut [f32]) -> Result<(), DatasetError> + Sync,
+) -> Vec<Result<(), DatasetError>> {
+    assert!(row_len > 0, "the size of a network input is at least 1");
+    assert_eq!(
+        out.len(),
+        indices.len() * row_len,
+        "the batch buffer has another size than the batch"
+    );
     indices
         .par_iter()
-        .zip(out.par_chunks_exact_mut(preprocess.len()))
+        .zip(out.par_chunks_exact_mut(row_len))
         .enumerate()
         .map(|(position, (&index, out))| {
             let image = dataset.image(index)?;
-            let flip = flips.is_some_and(|flips| flips[position]);
-            preprocess
-                .write(&image, flip, out)
-                .map_err(|source| DatasetError::Sample {
-                    name: sample_name(dataset, index),
-                    source: Box::new(source),
-                })
+            write(position, &image, out).map_err(|source| DatasetError::Sample {
+                name: sample_name(dataset, index),
+                source: Box::new(source),
+            })
         })
         .collect()
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DatasetError, Image, center_crop::center_crop};
+use crate::guided_crop::center_crop;
+use crate::{DatasetError, Image};
 
 /// How an image is brought to the square that the network reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,12 +70,14 @@ impl Preprocess {
     /// If the image does not fit, or is in colour where grey was promised.
     pub fn apply(&self, image: &Image) -> Result<Image, DatasetError> {
         let fitted = match self.fit {
-            Fit::PadTo if image.width().max(image.height()) <= self.size => self.pad(image),
+            Fit::PadTo if image.width().max(image.height()) <= self.size => {
+                image.clone().padded(self.size)
+            }
             Fit::PadTo | Fit::CenterCrop => center_crop(image, self.size),
             Fit::Exact => self.exact(image)?,
         };
         match self.channels {
-            Channels::Rgb => Ok(fitted.to_rgb()),
+            Channels::Rgb => Ok(fitted.into_rgb()),
             Channels::GreyFromColour => Ok(fitted.to_grey()),
             Channels::Grey if fitted.channels() == 3 => Err(DatasetError::ColourImage),
             Channels::Grey => Ok(fitted),
@@ -97,37 +100,8 @@ impl Preprocess {
             "the output has another size than the network input"
         );
         let fitted = self.apply(image)?;
-        let channels = fitted.channels();
-        for (channel, plane) in out.chunks_exact_mut(self.size * self.size).enumerate() {
-            let rows = fitted.pixels().chunks_exact(self.size * channels);
-            for (row, out_row) in rows.zip(plane.chunks_exact_mut(self.size)) {
-                let samples = row[channel..].iter().step_by(channels).copied();
-                if flip {
-                    fill(out_row, samples.rev());
-                } else {
-                    fill(out_row, samples);
-                }
-            }
-        }
+        write_planes(&fitted, flip, out, |_, sample| to_unit_range(sample));
         Ok(())
-    }
-
-    fn pad(&self, image: &Image) -> Image {
-        let channels = image.channels();
-        let (left, top) = (
-            (self.size - image.width()) / 2,
-            (self.size - image.height()) / 2,
-        );
-        let mut pixels = vec![0; self.size * self.size * channels];
-        for (y, row) in image
-            .pixels()
-            .chunks_exact(image.width() * channels)
-            .enumerate()
-        {
-            let start = ((top + y) * self.size + left) * channels;
-            pixels[start..start + row.len()].copy_from_slice(row);
-        }
-        Image::new(self.size, self.size, channels, pixels)
     }
 
     fn exact(&self, image: &Image) -> Result<Image, DatasetError> {
@@ -147,8 +121,46 @@ pub fn to_unit_range(value: u8) -> f32 {
     f32::from(value) / 127.5 - 1.0
 }
 
-fn fill(out: &mut [f32], samples: impl Iterator<Item = u8>) {
-    for (out, sample) in out.iter_mut().zip(samples) {
-        *out = to_unit_range(sample);
+/// Writes an image as planes, mirrored if asked for, with the number that `value` gives for a channel and a sample.
+pub(crate) fn write_planes(
+    image: &Image,
+    flip: bool,
+    out: &mut [f32],
+    value: impl Fn(usize, u8) -> f32,
+) {
+    match image.channels() {
+        1 => write_planes_of::<1>(image, flip, out, value),
+        _ => write_planes_of::<3>(image, flip, out, value),
+    }
+}
+
+fn write_planes_of<const CHANNELS: usize>(
+    image: &Image,
+    flip: bool,
+    out: &mut [f32],
+    value: impl Fn(usize, u8) -> f32,
+) {
+    let (width, plane) = (image.width(), image.width() * image.height());
+    // There are fewer samples to tell apart than in an image to convert.
+    let tables: [[f32; 256]; CHANNELS] =
+        std::array::from_fn(|channel| std::array::from_fn(|sample| value(channel, sample as u8)));
+    let rows = image.pixels().chunks_exact(width * CHANNELS);
+    for (y, row) in rows.enumerate() {
+        for (channel, table) in tables.iter().enumerate() {
+            let out_row = &mut out[channel * plane + y * width..][..width];
+            let pixels = row.as_chunks::<CHANNELS>().0.iter();
+            let numbers = pixels.map(|pixel| table[usize::from(pixel[channel])]);
+            if flip {
+                fill(out_row.iter_mut().rev(), numbers);
+            } else {
+                fill(out_row.iter_mut(), numbers);
+            }
+        }
+    }
+}
+
+fn fill<'a>(out: impl Iterator<Item = &'a mut f32>, numbers: impl Iterator<Item = f32>) {
+    for (out, number) in out.zip(numbers) {
+        *out = number;
     }
 }

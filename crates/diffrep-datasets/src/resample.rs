@@ -5,47 +5,30 @@
 //! The order is that of Pillow 13. Releases before it put the horizontal pass first in nearly every case; an image that
 //! loses more than twice as many rows as columns differs from theirs in some samples.
 
-use crate::Image;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod passes;
+mod weights;
 
-/// 32 bits less 8 for the sample and 2 for the overshoot of the filters.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Image;
+use passes::{horizontal, vertical};
+use weights::Weights;
 
 /// An interpolation filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Filter {
     /// The mean of the pixels covered.
     Box,
+    /// Linear interpolation, over as many pixels as an output covers.
+    Bilinear,
     /// Cubic convolution with a = -0.5.
     Bicubic,
-}
-
-impl Filter {
-    fn support(self) -> f64 {
-        match self {
-            Self::Box => 0.5,
-            Self::Bicubic => 2.0,
-        }
-    }
-
-    fn weight(self, x: f64) -> f64 {
-        match self {
-            Self::Box if x > -0.5 && x <= 0.5 => 1.0,
-            Self::Box => 0.0,
-            Self::Bicubic => bicubic(x.abs()),
-        }
-    }
-}
-
-fn bicubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    // The order of operations is Pillow's; another one would change last bits.
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
 }
 
 /// The part of a resized image that is wanted.
@@ -80,28 +63,30 @@ pub(crate) fn resize_window(
     filter: Filter,
     window: Window,
 ) -> Image {
-    let columns = reaches(image.width(), width, filter, window.left, window.width);
-    let rows = reaches(image.height(), height, filter, window.top, window.height);
-    let stride = image.width() * image.channels();
+    let channels = image.channels();
+    let wanted_columns = window.left..window.left + window.width;
+    let wanted_rows = window.top..window.top + window.height;
+    let columns = Axis::new(image.width(), width, filter, wanted_columns);
+    let rows = Axis::new(image.height(), height, filter, wanted_rows);
+    let stride = image.width() * channels;
     let pixels = if vertical_first(image, width, height) {
         let short = vertical(image.pixels(), stride, 0, &rows);
-        horizontal(&short, stride, image.channels(), &columns)
+        horizontal(&short, stride, channels, &columns).into_owned()
     } else {
-        let first = rows
-            .iter()
-            .map(|reach| reach.start)
-            .min()
-            .expect("a window has rows");
-        let last = rows
-            .iter()
-            .map(Reach::end)
-            .max()
-            .expect("a window has rows");
-        let source = &image.pixels()[first * stride..last * stride];
-        let narrow = horizontal(source, stride, image.channels(), &columns);
-        vertical(&narrow, window.width * image.channels(), first, &rows)
+        let needed = rows.span();
+        let source = &image.pixels()[needed.start * stride..needed.end * stride];
+        match horizontal(source, stride, channels, &columns) {
+            Cow::Borrowed(narrow) => vertical(narrow, stride, needed.start, &rows).into_owned(),
+            // What was made for the vertical pass is not copied if that has nothing to do.
+            Cow::Owned(narrow) => {
+                match vertical(&narrow, window.width * channels, needed.start, &rows) {
+                    Cow::Borrowed(same) if same.len() == narrow.len() => narrow,
+                    other => other.into_owned(),
+                }
+            }
+        }
     };
-    Image::new(window.width, window.height, image.channels(), pixels)
+    Image::new(window.width, window.height, channels, pixels)
 }
 
 /// Pillow 13's rule: the vertical pass comes first if more than twice as many rows as columns are lost.
@@ -111,115 +96,34 @@ fn vertical_first(image: &Image, width: usize, height: usize) -> bool {
     rows_lost > 0 && rows_lost > 2 * columns_lost
 }
 
-/// What one output sample reads along one axis.
-struct Reach {
-    start: usize,
-    /// Weights with [`PRECISION_BITS`] fractional bits.
-    weights: Vec<i32>,
+/// What a pass does along its axis.
+enum Axis {
+    /// The size stays, so Pillow skips the pass; these samples are wanted.
+    Keep(Range<usize>),
+    /// Pairs are averaged: the weights of a box at half an even size are exactly one half each.
+    Halve(usize),
+    /// Weighted sums.
+    Weigh(Weights),
 }
 
-impl Reach {
-    fn end(&self) -> usize {
-        self.start + self.weights.len()
-    }
-}
-
-fn reaches(from: usize, to: usize, filter: Filter, first: usize, count: usize) -> Vec<Reach> {
-    assert!(to > 0, "a resized image has at least one pixel");
-    if from == to {
-        // Pillow skips an axis that keeps its size; a weight of one passes samples through unchanged.
-        return (first..first + count)
-            .map(|start| Reach {
-                start,
-                weights: vec![1 << PRECISION_BITS],
-            })
-            .collect();
-    }
-    let scale = f64::from(from as f32) / to as f64;
-    let filter_scale = scale.max(1.0);
-    let support = filter.support() * filter_scale;
-    (first..first + count)
-        .map(|output| {
-            let center = (output as f64 + 0.5) * scale;
-            // The casts truncate and saturate at 0 like Pillow's conversion and clamp.
-            let start = (center - support + 0.5) as usize;
-            let end = ((center + support + 0.5) as usize).min(from);
-            let weights: Vec<f64> = (0..end - start)
-                .map(|tap| {
-                    filter.weight(((tap + start) as f64 - center + 0.5) * (1.0 / filter_scale))
-                })
-                .collect();
-            let total = weights.iter().fold(0.0, |total, weight| total + weight);
-            Reach {
-                start,
-                weights: weights
-                    .into_iter()
-                    .map(|weight| if total == 0.0 { weight } else { weight / total })
-                    .map(fixed_point)
-                    .collect(),
-            }
-        })
-        .collect()
-}
-
-fn fixed_point(weight: f64) -> i32 {
-    let scaled = weight * f64::from(1 << PRECISION_BITS);
-    (if weight < 0.0 {
-        scaled - 0.5
-    } else {
-        scaled + 0.5
-    }) as i32
-}
-
-fn horizontal(source: &[u8], stride: usize, channels: usize, columns: &[Reach]) -> Vec<u8> {
-    match channels {
-        1 => horizontal_of::<1>(source, stride, columns),
-        _ => horizontal_of::<3>(source, stride, columns),
-    }
-}
-
-fn horizontal_of<const CHANNELS: usize>(
-    source: &[u8],
-    stride: usize,
-    columns: &[Reach],
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(source.len() / stride * columns.len() * CHANNELS);
-    for row in source.chunks_exact(stride) {
-        for reach in columns {
-            let mut sums = [HALF; CHANNELS];
-            let covered =
-                row[reach.start * CHANNELS..reach.end() * CHANNELS].chunks_exact(CHANNELS);
-            for (pixel, weight) in covered.zip(&reach.weights) {
-                for (sum, &sample) in sums.iter_mut().zip(pixel) {
-                    *sum += i32::from(sample) * weight;
-                }
-            }
-            out.extend(sums.map(to_sample));
+impl Axis {
+    fn new(from: usize, to: usize, filter: Filter, wanted: Range<usize>) -> Self {
+        assert!(to > 0, "a resized image has at least one pixel");
+        if from == to {
+            Self::Keep(wanted)
+        } else if filter == Filter::Box && from == 2 * to && wanted == (0..to) {
+            Self::Halve(to)
+        } else {
+            Self::Weigh(Weights::new(from, to, filter, wanted))
         }
     }
-    out
-}
 
-/// `source` starts at row `first` of the image.
-fn vertical(source: &[u8], row_len: usize, first: usize, rows: &[Reach]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(rows.len() * row_len);
-    let mut sums = vec![0; row_len];
-    for reach in rows {
-        sums.fill(HALF);
-        let covered = source[(reach.start - first) * row_len..].chunks_exact(row_len);
-        for (row, weight) in covered.zip(&reach.weights) {
-            for (sum, &sample) in sums.iter_mut().zip(row) {
-                *sum += i32::from(sample) * weight;
-            }
+    /// The samples read.
+    fn span(&self) -> Range<usize> {
+        match self {
+            Self::Keep(wanted) => wanted.clone(),
+            Self::Halve(to) => 0..2 * to,
+            Self::Weigh(weights) => weights.span(),
         }
-        out.extend(sums.iter().copied().map(to_sample));
     }
-    out
-}
-
-/// One half, which makes the final shift round.
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
-
-fn to_sample(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }

@@ -47,6 +47,12 @@ impl Generator {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
+    /// Between two positive bounds, its logarithm uniform; the same bits on every machine.
+    pub fn log_uniform(&mut self, low: f64, high: f64) -> f64 {
+        let (low, high) = (libm::log(low), libm::log(high));
+        libm::exp(low + (high - low) * self.uniform())
+    }
+
     /// Uniform in 0..n without bias (Lemire's rejection).
     ///
     /// # Panics

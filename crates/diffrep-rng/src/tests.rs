@@ -153,3 +153,20 @@ fn uniform_fills_its_range_evenly() {
         .sum();
     assert!(chi < 43.8, "{chi}");
 }
+
+#[test]
+fn log_uniform_lies_evenly_on_both_sides_of_the_geometric_mean() {
+    let mut generator = Key::new(10, Stream::Crop).generator();
+    let count = 20_000;
+    let (mut below, mut ends) = (0, 0);
+    for _ in 0..count {
+        let ratio = generator.log_uniform(0.25, 4.0);
+        assert!((0.25..=4.0).contains(&ratio), "{ratio}");
+        below += i32::from(ratio < 1.0);
+        ends += i32::from(ratio < 0.5);
+    }
+    // Five standard errors of a share among 20,000.
+    let share = |hits: i32| f64::from(hits) / f64::from(count);
+    assert!((share(below) - 0.5).abs() < 0.018, "{below}");
+    assert!((share(ends) - 0.25).abs() < 0.016, "{ends}");
+}
