@@ -210,6 +210,39 @@ pub enum DatasetError {
         path: PathBuf,
     },
 
+    /// A name in an archive, a table or a list leads out of the folder, or nowhere.
+    #[error("{path} names {name:?}, which {problem}; names must be relative and stay inside the data set's folder", path = .path.display())]
+    UnsafeName {
+        /// The archive, table or list, or the folder that the name leads out of.
+        path: PathBuf,
+        /// The name, of which at most 100 characters are kept.
+        name: String,
+        /// What is wrong with it, after "which".
+        problem: &'static str,
+    },
+
+    /// An archive is damaged, or holds what is not read.
+    #[error("the archive {path} cannot be used, at byte {offset}: {problem}", path = .path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Where, from 0.
+        offset: u64,
+        /// What is wrong, with the limit if there is one.
+        problem: String,
+    },
+
+    /// An image file in an archive or a table is larger than any image.
+    #[error("{path} has {size} bytes; expected at most {limit} for one image", path = .path.display())]
+    ImageTooLarge {
+        /// The archive and the image's name therein.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size that is read, in bytes.
+        limit: u64,
+    },
+
     /// A sample cannot become a network input; the source says why.
     #[error("the sample {name} cannot become a network input")]
     Sample {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod archive;
 mod center_crop;
 mod cut;
 mod dataset;
@@ -10,11 +11,14 @@ pub mod idx;
 mod idx_folder;
 mod image;
 mod loader;
+mod names;
 mod open;
 mod prefetch;
 mod preprocess;
 mod resample;
+mod source;
 mod split;
+mod tar;
 mod tree;
 
 pub use center_crop::center_crop;

@@ -129,7 +129,7 @@ impl OnError {
         if self == Self::Fail {
             return Err(reason);
         }
-        let name = sample_name(dataset, index);
+        let name = dataset.name(index);
         tracing::debug!(name, %reason, "skipped");
         Ok(Skipped {
             index,
@@ -171,16 +171,9 @@ fn load_rows(
             preprocess
                 .write(&image, flip, out)
                 .map_err(|source| DatasetError::Sample {
-                    name: sample_name(dataset, index),
+                    name: dataset.name(index),
                     source: Box::new(source),
                 })
         })
         .collect()
-}
-
-fn sample_name(dataset: &Dataset, index: usize) -> String {
-    match dataset.path(index) {
-        Some(path) => path.display().to_string(),
-        None => format!("number {index} of the {} split", dataset.split()),
-    }
 }
