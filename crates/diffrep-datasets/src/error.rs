@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use diffrep_artifact::ArtifactError;
 
-use crate::Split;
+use crate::{Skipped, Split};
 
 /// Every error of this crate.
 ///
@@ -35,9 +35,9 @@ pub enum DatasetError {
         path: PathBuf,
     },
 
-    /// The folder holds neither IDX files nor class folders with images.
+    /// The folder has none of the known layouts.
     #[error(
-        "{path} holds no data set: expected IDX files such as train-images-idx3-ubyte.gz, or one folder of images per class (optionally below train, val or test)",
+        "{path} holds no data set: expected IDX files such as train-images-idx3-ubyte.gz, one folder of images per class (optionally below train, val or test), list files such as train.csv, tar shards, Parquet files, or ImageNet's archives",
         path = .path.display()
     )]
     NoDataset {
@@ -221,6 +221,26 @@ pub enum DatasetError {
         problem: &'static str,
     },
 
+    /// A list file is damaged or not of the expected form.
+    #[error("line {line} of {path} cannot be used: {problem}", path = .path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+
+    /// Something that a layout needs is missing, or its parts do not fit together.
+    #[error("{path} cannot be opened as a data set: {problem}", path = .path.display())]
+    Incomplete {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing or does not fit, and what to do.
+        problem: String,
+    },
+
     /// An archive is damaged, or holds what is not read.
     #[error("the archive {path} cannot be used, at byte {offset}: {problem}", path = .path.display())]
     Archive {
@@ -241,6 +261,17 @@ pub enum DatasetError {
         size: u64,
         /// The largest size that is read, in bytes.
         limit: u64,
+    },
+
+    /// Samples that were asked for cannot be read, decoded or fitted.
+    #[error("{total} of {asked} samples cannot be used:{}", listed(.first, *.total))]
+    BadSamples {
+        /// How many.
+        total: usize,
+        /// How many were asked for.
+        asked: usize,
+        /// The first [`DatasetError::MOST_LISTED`] of them, in the order asked for, with the reason of each.
+        first: Vec<Skipped>,
     },
 
     /// A sample cannot become a network input; the source says why.
@@ -298,6 +329,35 @@ pub enum DatasetError {
         /// The value given.
         fraction: f64,
     },
+}
+
+impl DatasetError {
+    /// How many bad samples one error lists.
+    pub const MOST_LISTED: usize = 20;
+}
+
+/// One line for each sample: its reason, which names it, and the reasons of that.
+fn listed(samples: &[Skipped], total: usize) -> String {
+    let mut text = String::new();
+    for sample in samples {
+        text.push_str("\n  ");
+        text.push_str(&reasons(&sample.reason));
+    }
+    if total > samples.len() {
+        text.push_str(&format!("\n  and {} more", total - samples.len()));
+    }
+    text
+}
+
+/// An error and what led to it, in one line.
+pub(crate) fn reasons(error: &DatasetError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
 }
 
 /// Makes a function for `map_err` that adds the path to an operating system error.

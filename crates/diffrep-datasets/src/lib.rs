@@ -2,6 +2,7 @@
 
 mod archive;
 mod center_crop;
+mod cls_loc;
 mod cut;
 mod dataset;
 mod decode;
@@ -10,6 +11,7 @@ pub mod fashion_mnist;
 pub mod idx;
 mod idx_folder;
 mod image;
+mod list_files;
 mod loader;
 mod names;
 mod open;
@@ -20,6 +22,7 @@ mod source;
 mod split;
 mod tar;
 mod tree;
+mod web_dataset;
 
 pub use center_crop::center_crop;
 pub use cut::{CutReport, CutSpec, Description, SplitDescription, TestCut, cut_idx};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use diffrep_artifact::Sha256Hex;
 
-use crate::DatasetError;
+use crate::{DatasetError, Split};
 
 /// Files with these extensions are samples; what they hold is decided by their first bytes.
 const EXTENSIONS: [&str; 9] = [
@@ -29,6 +29,18 @@ pub(crate) fn is_image(name: &str) -> bool {
             EXTENSIONS
                 .iter()
                 .any(|known| extension.eq_ignore_ascii_case(known))
+        })
+}
+
+/// The split that a file name mentions as a word of its own, as in `imagenet-train-0001.tar`.
+pub(crate) fn split_in(file_name: &str) -> Option<Split> {
+    file_name
+        .split(|letter: char| !letter.is_ascii_alphabetic())
+        .find_map(|word| match word.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Split::Train),
+            "val" | "validation" | "valid" => Some(Split::Validation),
+            "test" => Some(Split::Test),
+            _ => None,
         })
 }
 
@@ -92,6 +104,17 @@ mod tests {
             );
             assert!(error.to_string().contains("data/train.csv"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_split_is_a_word_of_its_own() {
+        assert_eq!(
+            split_in("imagenet1k-validation-00.tar"),
+            Some(Split::Validation)
+        );
+        assert_eq!(split_in("train0001.tar"), Some(Split::Train));
+        assert_eq!(split_in("trains-0001.tar"), None);
+        assert_eq!(split_in("0.tar"), None);
     }
 
     #[test]

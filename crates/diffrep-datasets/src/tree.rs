@@ -43,6 +43,23 @@ pub(crate) fn class_names(folder: &Path) -> Result<Vec<String>, DatasetError> {
     Ok(list(folder)?.folders)
 }
 
+/// Whether a folder in the folder holds images.
+pub(crate) fn has_class_with_images(folder: &Path) -> Result<bool, DatasetError> {
+    for class in list(folder)?.folders {
+        if !images(&folder.join(class))?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The sorted names of the images that lie directly in a folder.
+pub(crate) fn images(folder: &Path) -> Result<Vec<String>, DatasetError> {
+    let mut files = list(folder)?.files;
+    files.retain(|name| is_image(name));
+    Ok(files)
+}
+
 /// Opens the class folders below `folder`; each must be among `class_names`, but not every class must have one.
 pub(crate) fn open(
     folder: &Path,
