@@ -140,6 +140,15 @@ pub enum DatasetError {
         found: Vec<usize>,
     },
 
+    /// A MATLAB file is damaged, of another version, or does not hold what is asked of it.
+    #[error("{path} cannot be used as a MATLAB 5 file: {fault}", path = .path.display())]
+    Mat {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        fault: crate::mat::MatFault,
+    },
+
     /// A file ends before its last element.
     #[error("{path} is truncated: expected {expected} bytes of decoded content, found {found}", path = .path.display())]
     Truncated {

@@ -13,6 +13,7 @@ mod idx_folder;
 mod image;
 mod list_files;
 mod loader;
+pub mod mat;
 mod names;
 mod open;
 mod prefetch;
