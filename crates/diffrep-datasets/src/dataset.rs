@@ -7,7 +7,7 @@ use diffrep_artifact::Sha256Hex;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::source::Source;
-use crate::{DatasetError, Image};
+use crate::{DatasetError, Image, KnownDataset, Partial};
 
 /// The part of a data set that a sample belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,6 +93,14 @@ pub struct Dataset {
     ids: Vec<u64>,
     rows: Vec<usize>,
     source: Arc<Source>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// What is known of a data set beyond its samples, because it was opened as a known one.
+pub(crate) struct Origin {
+    pub(crate) known: KnownDataset,
+    pub(crate) class_ids: Vec<String>,
+    pub(crate) partial: Option<Partial>,
 }
 
 impl Dataset {
@@ -143,6 +151,29 @@ impl Dataset {
             labels,
             ids,
             source: Arc::new(source),
+            origin: None,
+        }
+    }
+
+    /// The same images as a known data set.
+    pub(crate) fn with_origin(self, origin: Origin) -> Self {
+        let origin = Some(Arc::new(origin));
+        Self { origin, ..self }
+    }
+
+    /// The samples at the given positions with other labels, class names and split.
+    pub(crate) fn relabelled(
+        &self,
+        split: Split,
+        kept: &[(usize, u32)],
+        class_names: Arc<[String]>,
+    ) -> Self {
+        let positions: Vec<usize> = kept.iter().map(|(position, _)| *position).collect();
+        Self {
+            split,
+            class_names,
+            labels: kept.iter().map(|(_, label)| *label).collect(),
+            ..self.subset(&positions)
         }
     }
 
@@ -164,6 +195,23 @@ impl Dataset {
     /// Names of the classes; the label is the position.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
+    }
+
+    /// The known data set that this was opened as by [`crate::open_known`].
+    pub fn known(&self) -> Option<KnownDataset> {
+        self.origin.as_ref().map(|origin| origin.known)
+    }
+
+    /// What the data set itself calls each class, where that is not the label: the wnids of ImageNet and Stanford Dogs,
+    /// the numbers of NABirds. Empty where there is nothing of the kind.
+    pub fn class_ids(&self) -> &[String] {
+        self.origin.as_ref().map_or(&[], |origin| &origin.class_ids)
+    }
+
+    /// How many images there were when the data set was opened, if some of the official split were missing; the same
+    /// in every subset.
+    pub fn partial(&self) -> Option<Partial> {
+        self.origin.as_ref().and_then(|origin| origin.partial)
     }
 
     /// Label of a sample, in `0..class_names().len()`.
@@ -279,6 +327,7 @@ impl Dataset {
             ids: indices.iter().map(|&index| self.ids[index]).collect(),
             rows: indices.iter().map(|&index| self.rows[index]).collect(),
             source: Arc::clone(&self.source),
+            origin: self.origin.clone(),
         }
     }
 

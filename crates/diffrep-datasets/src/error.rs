@@ -250,6 +250,65 @@ pub enum DatasetError {
         problem: String,
     },
 
+    /// A name is not that of a known data set.
+    #[error("{name:?} is not a known data set; expected one of: {known}")]
+    UnknownDataset {
+        /// The name given.
+        name: String,
+        /// The valid names, separated by commas.
+        known: String,
+    },
+
+    /// A known data set was asked for a validation split, which the paper does not use.
+    #[error(
+        "{known} has no official validation split here; hold a part of its training split out instead"
+    )]
+    NoOfficialValidation {
+        /// Title of the data set.
+        known: &'static str,
+    },
+
+    /// A folder does not hold the known data set asked for.
+    #[error("{path} does not hold {known}: expected {expected}", path = .path.display())]
+    NotThisDataset {
+        /// The folder as given.
+        path: PathBuf,
+        /// Title of the data set.
+        known: &'static str,
+        /// The files or folders looked for, in words.
+        expected: String,
+    },
+
+    /// A split of a known data set does not have its official number of images.
+    #[error("{path} gives {found} images for the {split} split of {known}, expected exactly {expected}", path = .path.display())]
+    WrongCount {
+        /// The list or folder that was counted.
+        path: PathBuf,
+        /// Title of the data set.
+        known: &'static str,
+        /// The split.
+        split: Split,
+        /// The official number.
+        expected: usize,
+        /// The number found.
+        found: usize,
+    },
+
+    /// Image files of a known data set are missing.
+    #[error("{missing} of the {expected} images of the {split} split of {known} are missing, the first is {path}", path = .path.display())]
+    MissingImages {
+        /// The first missing file.
+        path: PathBuf,
+        /// Title of the data set.
+        known: &'static str,
+        /// The split.
+        split: Split,
+        /// How many files are missing.
+        missing: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+
     /// An archive is damaged, or holds what is not read.
     #[error("the archive {path} cannot be used, at byte {offset}: {problem}", path = .path.display())]
     Archive {

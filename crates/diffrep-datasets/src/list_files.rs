@@ -114,11 +114,15 @@ pub(crate) fn open(
     ))
 }
 
-struct Line {
+/// One line of a list of images and labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelledName {
     /// From 1, as editors count.
-    number: usize,
-    name: String,
-    label: String,
+    pub number: usize,
+    /// Path relative to the list's folder, which does not lead out of it.
+    pub name: String,
+    /// The label as it is written.
+    pub label: String,
 }
 
 /// How the labels of all lists are to be understood.
@@ -129,7 +133,7 @@ enum Classes {
 
 impl Classes {
     /// The first list is that of training, if there is one.
-    fn of(lists: &[&[Line]]) -> Self {
+    fn of(lists: &[&[LabelledName]]) -> Self {
         let all = || lists.iter().copied().flatten();
         if all().all(|line| number(&line.label).is_some()) {
             let highest = all().filter_map(|line| number(&line.label)).max();
@@ -166,18 +170,19 @@ fn number(text: &str) -> Option<u32> {
     (number < MOST_CLASSES).then_some(number)
 }
 
-fn read_list(path: &Path) -> Result<Vec<Line>, DatasetError> {
-    let bytes = read_bytes(path)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| list_error(path, 1, "the list is not valid UTF-8"))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+fn read_list(path: &Path) -> Result<Vec<LabelledName>, DatasetError> {
+    labelled_names(path, &read_bytes(path)?)
+}
+
+/// Reads the lines of `path,label` of a list; `path` is what errors name.
+///
+/// # Errors
+///
+/// If the list is empty, a line is not of that form, or a path leads out of the folder.
+pub fn labelled_names(path: &Path, bytes: &[u8]) -> Result<Vec<LabelledName>, DatasetError> {
     let mut columns = None;
     let mut lines = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let number = index + 1;
+    for (number, line) in crate::list::lines(path, bytes)? {
         let error = |problem| list_error(path, number, problem);
         let fields = fields(line).map_err(error)?;
         let Some((name, label)) = columns else {
@@ -205,7 +210,7 @@ fn sample(
     number: usize,
     fields: &[String],
     (name, label): (usize, usize),
-) -> Result<Line, DatasetError> {
+) -> Result<LabelledName, DatasetError> {
     let field = |column: usize| {
         fields
             .get(column)
@@ -222,7 +227,7 @@ fn sample(
                 )
             })
     };
-    Ok(Line {
+    Ok(LabelledName {
         number,
         name: safe_name(path, field(name)?)?,
         label: field(label)?.to_owned(),
@@ -271,7 +276,7 @@ fn fields(line: &str) -> Result<Vec<String>, &'static str> {
     Ok(fields)
 }
 
-fn list_error(path: &Path, line: usize, problem: impl Into<String>) -> DatasetError {
+pub(crate) fn list_error(path: &Path, line: usize, problem: impl Into<String>) -> DatasetError {
     DatasetError::List {
         path: path.to_path_buf(),
         line,

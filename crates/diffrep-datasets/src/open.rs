@@ -176,7 +176,7 @@ impl std::fmt::Display for Layout {
     }
 }
 
-fn require_folder(path: &Path) -> Result<(), DatasetError> {
+pub(crate) fn require_folder(path: &Path) -> Result<(), DatasetError> {
     let metadata = fs::metadata(path).map_err(io_error(path, "opened"))?;
     if metadata.is_dir() {
         return Ok(());
