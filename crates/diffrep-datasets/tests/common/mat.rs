@@ -1,6 +1,10 @@
 //! A small encoder of MATLAB 5 files, for the trees and damaged files that tests make.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -121,4 +125,10 @@ pub(crate) fn file(variables: &[(&str, Value)]) -> Vec<u8> {
         .iter()
         .flat_map(|(name, value)| compressed(&matrix(name, value)));
     header().into_iter().chain(variables).collect()
+}
+
+/// Writes a file and the folders above it.
+pub(crate) fn write_mat(path: &Path, variables: &[(&str, Value)]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, file(variables)).unwrap();
 }
