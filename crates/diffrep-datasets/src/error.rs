@@ -320,6 +320,15 @@ pub enum DatasetError {
         problem: String,
     },
 
+    /// A Parquet file is damaged, or lacks what a data set needs.
+    #[error("the table {path} cannot be used: {problem}", path = .path.display())]
+    Table {
+        /// The file, and the row if there is one.
+        path: PathBuf,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+
     /// An image file in an archive or a table is larger than any image.
     #[error("{path} has {size} bytes; expected at most {limit} for one image", path = .path.display())]
     ImageTooLarge {

@@ -6,11 +6,13 @@ mod cls_loc;
 mod cut;
 mod dataset;
 mod decode;
+mod devkit;
 mod error;
 pub mod fashion_mnist;
 pub mod idx;
 mod idx_folder;
 mod image;
+mod imagenet;
 mod known;
 pub mod list;
 mod list_files;
@@ -18,9 +20,16 @@ mod loader;
 pub mod mat;
 mod names;
 mod open;
+#[cfg(feature = "parquet")]
+mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
+mod parquet_files;
 mod prefetch;
 mod preprocess;
 mod resample;
+#[cfg(feature = "parquet")]
+mod row_groups;
 mod source;
 mod split;
 mod tar;

@@ -6,14 +6,21 @@ use std::sync::Arc;
 
 use crate::error::io_error;
 use crate::web_dataset::Shards;
-use crate::{Dataset, DatasetError, Split, cls_loc, idx_folder, list_files, tree, web_dataset};
+use crate::{
+    Dataset, DatasetError, Split, cls_loc, idx_folder, imagenet, list_files, parquet_files, tree,
+    web_dataset,
+};
 
 /// Opens one split of the data set in a folder, recognising its layout.
 ///
 /// - IDX files: `train-`, `validation-` and `t10k-` with `images-idx3-ubyte`, `labels-idx1-ubyte` and, optionally,
 ///   `ids-idx1-int`, each with or without `.gz`. Class names come from `dataset.json` if there is one.
+/// - ImageNet as distributed: `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar` and `ILSVRC2012_devkit_t12`, a
+///   folder or `.tar.gz`. The label is the rank of the wnid.
 /// - ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC` with `LOC_synset_mapping.txt` and
 ///   `LOC_val_solution.csv`.
+/// - Hugging Face: `data/{train,validation,test}-*.parquet` or `default/<split>/*.parquet`, with a column of images and
+///   one of labels, whose names come from the file's notes.
 /// - WebDataset: `.tar` shards with an image and a `.cls` label for each key, in the folder or in `train/`, `val/` and
 ///   `test/`; the split is the one that the file name mentions. Class names come from `classnames.txt` if there is one.
 ///   Instead of the folder, `path` may name one shard or a range of them: `name-{000..146}.tar`.
@@ -43,7 +50,9 @@ pub fn open(path: impl AsRef<Path>, split: Split) -> Result<Dataset, DatasetErro
     }
     let dataset = match layout {
         Layout::Idx(_) => idx_folder::open(path, split)?,
+        Layout::ImageNetArchives(_) => imagenet::open(path, split)?,
         Layout::ClsLoc(images) => cls_loc::open(path, &images, split)?,
+        Layout::Parquet(files) => open_parquet(path, &files, split)?,
         Layout::WebDataset(shards) => web_dataset::open(&shards, split)?,
         Layout::SplitFolders(folders) => {
             // The first is the training split, if there is one.
@@ -102,8 +111,10 @@ pub fn open_class_folders(
 /// The forms that a data set can have on disk, in the order in which they are looked for.
 pub(crate) enum Layout {
     Idx(Vec<Split>),
+    ImageNetArchives(Vec<Split>),
     /// With the folder that holds the images.
     ClsLoc(PathBuf),
+    Parquet(Vec<(Split, Vec<PathBuf>)>),
     WebDataset(Shards),
     SplitFolders(Vec<(Split, PathBuf)>),
     Lists(Vec<(Split, PathBuf)>),
@@ -133,8 +144,16 @@ impl Layout {
         if let Some(images) = cls_loc::images(path) {
             return Ok(Self::ClsLoc(images));
         }
+        let archives = imagenet::splits(path);
+        if !archives.is_empty() {
+            return Ok(Self::ImageNetArchives(archives));
+        }
         if tree::has_class_with_images(path)? {
             return Ok(Self::ClassFolders);
+        }
+        let files = parquet_files::splits(path)?;
+        if !files.is_empty() {
+            return Ok(Self::Parquet(files));
         }
         if let Some(shards) = web_dataset::in_folder(path)? {
             return Ok(Self::WebDataset(shards));
@@ -152,8 +171,9 @@ impl Layout {
 
     pub(crate) fn splits(&self) -> Vec<Split> {
         match self {
-            Self::Idx(splits) => splits.clone(),
+            Self::Idx(splits) | Self::ImageNetArchives(splits) => splits.clone(),
             Self::ClsLoc(images) => cls_loc::splits(images),
+            Self::Parquet(files) => files.iter().map(|(split, _)| *split).collect(),
             Self::WebDataset(shards) => shards.splits.iter().map(|(split, _)| *split).collect(),
             Self::SplitFolders(paths) | Self::Lists(paths) => {
                 paths.iter().map(|(split, _)| *split).collect()
@@ -167,13 +187,36 @@ impl std::fmt::Display for Layout {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Idx(_) => "IDX files",
+            Self::ImageNetArchives(_) => "ImageNet archives",
             Self::ClsLoc(_) => "ImageNet CLS-LOC folders",
+            Self::Parquet(_) => "Parquet files",
             Self::WebDataset(_) => "WebDataset shards",
             Self::SplitFolders(_) => "class folders below split folders",
             Self::Lists(_) => "list files",
             Self::ClassFolders => "class folders",
         })
     }
+}
+
+#[cfg(feature = "parquet")]
+fn open_parquet(
+    _: &Path,
+    files: &[(Split, Vec<PathBuf>)],
+    split: Split,
+) -> Result<Dataset, DatasetError> {
+    crate::parquet::open(files, split)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn open_parquet(
+    path: &Path,
+    _: &[(Split, Vec<PathBuf>)],
+    _: Split,
+) -> Result<Dataset, DatasetError> {
+    Err(DatasetError::Incomplete {
+        path: path.to_path_buf(),
+        problem: "this program was built without the feature `parquet`".to_owned(),
+    })
 }
 
 pub(crate) fn require_folder(path: &Path) -> Result<(), DatasetError> {

@@ -23,6 +23,9 @@ pub(crate) enum Source {
     Listed { root: PathBuf, names: Vec<String> },
     /// Members of archives, read in place.
     Archive(Archive),
+    /// Rows of Parquet files.
+    #[cfg(feature = "parquet")]
+    Rows(crate::parquet::Rows),
 }
 
 impl Source {
@@ -33,6 +36,8 @@ impl Source {
             Self::Files { root, names } => Ok(Some(read_bytes(root.join(&names[row]))?)),
             Self::Listed { root, names } => Ok(Some(read_bytes(confined(root, &names[row])?)?)),
             Self::Archive(archive) => archive.read(row).map(Some),
+            #[cfg(feature = "parquet")]
+            Self::Rows(rows) => rows.read(row).map(Some),
         }
     }
 
@@ -60,6 +65,8 @@ impl Source {
         match self {
             Self::Memory(_) => None,
             Self::Archive(archive) => Some(archive.location(row)),
+            #[cfg(feature = "parquet")]
+            Self::Rows(rows) => Some(rows.location(row)),
             Self::Files { .. } | Self::Listed { .. } => self.file(row),
         }
     }
@@ -81,6 +88,11 @@ impl Source {
                 .map(|&row| Ok((names[row].as_str(), size(&confined(root, &names[row])?)?)))
                 .collect::<Result<_, DatasetError>>()?,
             Self::Archive(archive) => rows.iter().map(|&row| archive.name_and_len(row)).collect(),
+            #[cfg(feature = "parquet")]
+            Self::Rows(tables) => {
+                let names: Vec<_> = rows.iter().map(|&row| tables.name_and_size(row)).collect();
+                return Ok(Sha256Hex::hash_json(&names)?);
+            }
         };
         Ok(Sha256Hex::hash_json(&files)?)
     }

@@ -309,3 +309,86 @@ impl Attributes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// Counts the bytes that are read.
+    struct Counted<'a> {
+        content: Cursor<Vec<u8>>,
+        read: &'a mut usize,
+    }
+
+    impl Read for Counted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.content.read(buffer)?;
+            *self.read += count;
+            Ok(count)
+        }
+    }
+
+    impl Seek for Counted<'_> {
+        fn seek(&mut self, position: SeekFrom) -> std::io::Result<u64> {
+            self.content.seek(position)
+        }
+    }
+
+    #[test]
+    fn only_headers_are_read() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for member in 0..20 {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(200_000);
+            let name = format!("{member}.jpg");
+            let content = vec![member; 200_000];
+            builder
+                .append_data(&mut header, name, content.as_slice())
+                .unwrap();
+        }
+        let content = builder.into_inner().unwrap();
+        let len = content.len() as u64;
+        let mut read = 0;
+        let reader = Counted {
+            content: Cursor::new(content),
+            read: &mut read,
+        };
+        let found = entries(Path::new("a.tar"), reader, 0..len).unwrap();
+        assert_eq!(found.len(), 20);
+        assert!(found.iter().all(|entry| entry.len == 200_000));
+        // One buffer for each header, and one for the end.
+        assert!(read <= 21 * 4096, "{read} bytes");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            noise in proptest::collection::vec((0_usize..3_072, proptest::prelude::any::<u8>()), 0..20),
+            repair in proptest::prelude::any::<bool>(),
+        ) {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(700);
+            let mut builder = tar::Builder::new(Vec::new());
+            builder.append_data(&mut header, "a.jpg", [7; 700].as_slice()).unwrap();
+            let mut bytes = builder.into_inner().unwrap();
+            for (position, value) in noise {
+                let len = bytes.len();
+                bytes[position % len] = value;
+            }
+            if repair {
+                // Past the checksum, into the fields.
+                let mut header = tar::Header::from_byte_slice(&bytes[..512]).clone();
+                header.set_cksum();
+                bytes[..512].copy_from_slice(header.as_bytes());
+            }
+            let len = bytes.len() as u64;
+            if let Ok(found) = entries(Path::new("a.tar"), Cursor::new(&bytes), 0..len) {
+                for entry in found {
+                    assert!(entry.offset + entry.len <= len);
+                }
+            }
+        }
+    }
+}

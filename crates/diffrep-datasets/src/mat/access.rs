@@ -13,7 +13,7 @@ pub struct MatFile {
 }
 
 impl MatFile {
-    pub(super) fn new(path: &Path, variables: Vec<(String, Array)>) -> Self {
+    pub(crate) fn new(path: &Path, variables: Vec<(String, Array)>) -> Self {
         Self {
             path: path.to_path_buf(),
             variables,
