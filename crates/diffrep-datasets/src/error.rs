@@ -400,6 +400,19 @@ pub enum DatasetError {
         path: PathBuf,
     },
 
+    /// A contact sheet would be empty or too large.
+    #[error(
+        "a contact sheet of {rows} rows and {columns} columns of {thumbnail} pixels cannot be made; expected at least one of each and at most 134217728 pixels in all"
+    )]
+    SheetSize {
+        /// Classes shown.
+        rows: usize,
+        /// Images of each class.
+        columns: usize,
+        /// Width and height of an image.
+        thumbnail: usize,
+    },
+
     /// A fraction is outside its range.
     #[error("the fraction to hold out is {fraction}, expected more than 0 and less than 1")]
     Fraction {
