@@ -150,13 +150,11 @@ fn split<'a>(
     size: usize,
     part: &'static str,
 ) -> Result<(&'a [u8], &'a [u8]), MatFault> {
-    bytes
-        .split_at_checked(size)
-        .ok_or_else(|| MatFault::Truncated {
-            part,
-            expected: size as u64,
-            found: bytes.len() as u64,
-        })
+    bytes.split_at_checked(size).ok_or(MatFault::Truncated {
+        part,
+        expected: size as u64,
+        found: bytes.len() as u64,
+    })
 }
 
 /// Reads an array and its name, which is empty inside of cells and structures.
