@@ -8,6 +8,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::archive::{Archive, Member};
 use crate::dataset::{Source, duplicate};
 use crate::devkit::{self, Devkit};
@@ -72,34 +74,40 @@ fn open_train(path: &Path, devkit: Option<Devkit>) -> Result<Dataset, DatasetErr
         None => inner.iter().map(|(wnid, _)| wnid.clone()).collect(),
     };
 
+    // On a disk or network that answers slowly, the threads wait for it together.
+    let classes: Vec<Vec<Member>> = inner
+        .par_iter()
+        .map(|(wnid, outer)| read_class(path, wnid, outer))
+        .collect::<Result<_, _>>()?;
     let (mut labels, mut members) = (Vec::new(), Vec::new());
-    for (wnid, outer) in inner {
-        let label = class_names.binary_search(&wnid);
+    for ((wnid, outer), class) in inner.iter().zip(classes) {
+        let label = class_names.binary_search(wnid);
         let label = label
-            .map_err(|_| unexpected(path, &outer, "it is not a class of the development kit"))?;
-        let shown = path.join(&outer.name);
-        let first = members.len();
-        for entry in entries(&shown, &file, outer.offset..outer.offset + outer.len)? {
-            if entry.name.ends_with(".tar") {
-                return Err(unexpected(
-                    &shown,
-                    &entry,
-                    "an archive in an archive in an archive is not read",
-                ));
-            }
-            members.extend(image(entry, &wnid, Some(&outer.name)));
-        }
-        if members.len() == first {
-            return Err(DatasetError::EmptyClass { path: shown });
-        }
+            .map_err(|_| unexpected(path, outer, "it is not a class of the development kit"))?;
+        members.extend(class);
         labels.resize(members.len(), label as u32);
     }
-    // Within a class by name, as in the folders that others unpack.
-    let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by(|&a, &b| members[a].name.cmp(&members[b].name));
-    let labels = order.iter().map(|&position| labels[position]).collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
     assemble(path, Split::Train, class_names, labels, members)
+}
+
+/// The images in the archive of a class.
+fn read_class(path: &Path, wnid: &str, outer: &Entry) -> Result<Vec<Member>, DatasetError> {
+    let (file, _) = open_file(path)?;
+    let shown = path.join(&outer.name);
+    let mut members = Vec::new();
+    for entry in entries(&shown, &file, outer.offset..outer.offset + outer.len)? {
+        if entry.name.ends_with(".tar") {
+            let problem = "an archive in an archive in an archive is not read";
+            return Err(unexpected(&shown, &entry, problem));
+        }
+        members.extend(image(entry, wnid, Some(&outer.name)));
+    }
+    if members.is_empty() {
+        return Err(DatasetError::EmptyClass { path: shown });
+    }
+    // By name, as in the folders that others unpack.
+    members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(members)
 }
 
 fn open_validation(path: &Path, devkit: &Devkit) -> Result<Dataset, DatasetError> {

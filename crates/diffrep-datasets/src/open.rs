@@ -20,7 +20,8 @@ use crate::{
 /// - ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC` with `LOC_synset_mapping.txt` and
 ///   `LOC_val_solution.csv`.
 /// - Hugging Face: `data/{train,validation,test}-*.parquet` or `default/<split>/*.parquet`, with a column of images and
-///   one of labels, whose names come from the file's notes.
+///   one of labels, whose names come from the file's notes. In random order each image costs the decoding of its row
+///   group. Needs the feature `parquet`.
 /// - WebDataset: `.tar` shards with an image and a `.cls` label for each key, in the folder or in `train/`, `val/` and
 ///   `test/`; the split is the one that the file name mentions. Class names come from `classnames.txt` if there is one.
 ///   Instead of the folder, `path` may name one shard or a range of them: `name-{000..146}.tar`.
