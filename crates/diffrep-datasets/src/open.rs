@@ -11,25 +11,26 @@ use crate::{
     web_dataset,
 };
 
-/// Opens one split of the data set in a folder, recognising its layout.
+/// Opens one split of the data set in a folder, recognising its layout, of which the first of these that fits counts.
 ///
 /// - IDX files: `train-`, `validation-` and `t10k-` with `images-idx3-ubyte`, `labels-idx1-ubyte` and, optionally,
 ///   `ids-idx1-int`, each with or without `.gz`. Class names come from `dataset.json` if there is one.
-/// - ImageNet as distributed: `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar` and `ILSVRC2012_devkit_t12`, a
-///   folder or `.tar.gz`. The label is the rank of the wnid.
+/// - List files `train.csv`, `val.csv` and `test.csv` with lines of `path,label`, relative to the folder; the first image
+///   of each must be there, for such lists also lie beside class folders.
+/// - Folders of images, one for each class, below `train/`, `val/` (or `validation/`, `valid/`) and `test/`; the classes
+///   are those of `train/` for every split.
 /// - ImageNet as Kaggle distributes it: `ILSVRC/Data/CLS-LOC` with `LOC_synset_mapping.txt` and
 ///   `LOC_val_solution.csv`.
+/// - ImageNet as distributed: `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar` and `ILSVRC2012_devkit_t12`, a
+///   folder or `.tar.gz`. The label is the rank of the wnid.
+/// - Folders of images, one for each class, with no level above them. They have one split, [`Split::Train`]; to use them
+///   as another, see [`open_class_folders`].
 /// - Hugging Face: `data/{train,validation,test}-*.parquet` or `default/<split>/*.parquet`, with a column of images and
 ///   one of labels, whose names come from the file's notes. In random order each image costs the decoding of its row
 ///   group. Needs the feature `parquet`.
 /// - WebDataset: `.tar` shards with an image and a `.cls` label for each key, in the folder or in `train/`, `val/` and
 ///   `test/`; the split is the one that the file name mentions. Class names come from `classnames.txt` if there is one.
 ///   Instead of the folder, `path` may name one shard or a range of them: `name-{000..146}.tar`.
-/// - Folders of images, one for each class, below `train/`, `val/` (or `validation/`, `valid/`) and `test/`; the classes
-///   are those of `train/` for every split.
-/// - List files `train.csv`, `val.csv` and `test.csv` with lines of `path,label`.
-/// - Folders of images, one for each class, with no level above them. They have one split, [`Split::Train`]; to use them
-///   as another, see [`open_class_folders`].
 ///
 /// # Errors
 ///
@@ -109,17 +110,17 @@ pub fn open_class_folders(
     Ok(dataset)
 }
 
-/// The forms that a data set can have on disk, in the order in which they are looked for.
+/// The forms that a data set can have on disk.
 pub(crate) enum Layout {
     Idx(Vec<Split>),
-    ImageNetArchives(Vec<Split>),
+    Lists(Vec<(Split, PathBuf)>),
+    SplitFolders(Vec<(Split, PathBuf)>),
     /// With the folder that holds the images.
     ClsLoc(PathBuf),
+    ImageNetArchives(Vec<Split>),
+    ClassFolders,
     Parquet(Vec<(Split, Vec<PathBuf>)>),
     WebDataset(Shards),
-    SplitFolders(Vec<(Split, PathBuf)>),
-    Lists(Vec<(Split, PathBuf)>),
-    ClassFolders,
 }
 
 impl Layout {

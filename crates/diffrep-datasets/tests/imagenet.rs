@@ -1,7 +1,6 @@
 //! ImageNet's own archives, read in place.
 
 mod common;
-#[expect(dead_code, reason = "this kit has no cells")]
 #[path = "common/mat.rs"]
 mod mat;
 

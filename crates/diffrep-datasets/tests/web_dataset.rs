@@ -206,3 +206,12 @@ fn an_image_file_is_read_in_place_and_a_change_is_noticed() {
         before
     );
 }
+
+#[test]
+fn archives_beside_class_folders_are_not_read() {
+    let folder = shards();
+    write(&folder.path().join("cat/1.png"), png([1; 3]));
+    write(&folder.path().join("train.parquet"), "");
+    let dataset = open(folder.path(), Split::Train).unwrap();
+    assert_eq!(dataset.class_names(), ["cat"]);
+}
