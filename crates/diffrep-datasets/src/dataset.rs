@@ -1,15 +1,13 @@
 //! A labelled set of images, held in memory or decoded when asked for.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use diffrep_artifact::{Sha256Hex, read_bytes};
+use diffrep_artifact::Sha256Hex;
 use serde::{Deserialize, Serialize};
 
-use crate::decode::decode;
-use crate::error::io_error;
-use crate::{DatasetError, Image};
+pub(crate) use crate::source::Source;
+use crate::{DatasetError, Image, KnownDataset, Partial};
 
 /// The part of a data set that a sample belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,14 +57,29 @@ impl Pixels {
     fn of(&self, row: usize) -> &[u8] {
         &self.data[row * self.image_len()..][..self.image_len()]
     }
-}
 
-/// Where the images are; shared by a data set and its subsets.
-pub(crate) enum Source {
-    /// Decoded, in memory.
-    Memory(Pixels),
-    /// Files below a root, by their path relative to it with `/` between the parts.
-    Files { root: PathBuf, names: Vec<String> },
+    /// One of the images.
+    pub(crate) fn image(&self, row: usize) -> Image {
+        Image::new(
+            self.width,
+            self.height,
+            self.channels,
+            self.of(row).to_vec(),
+        )
+    }
+
+    /// A hash of the shape and of the images in the given rows.
+    pub(crate) fn hash(&self, rows: &[usize]) -> Sha256Hex {
+        let shape = [self.height, self.width, self.channels];
+        let mut bytes: Vec<u8> = shape
+            .iter()
+            .flat_map(|&size| (size as u64).to_le_bytes())
+            .collect();
+        for &row in rows {
+            bytes.extend_from_slice(self.of(row));
+        }
+        Sha256Hex::hash_bytes(&bytes)
+    }
 }
 
 /// One split of a data set: images with a label and a stable identity each.
@@ -80,6 +93,14 @@ pub struct Dataset {
     ids: Vec<u64>,
     rows: Vec<usize>,
     source: Arc<Source>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// What is known of a data set beyond its samples, because it was opened as a known one.
+pub(crate) struct Origin {
+    pub(crate) known: KnownDataset,
+    pub(crate) class_ids: Vec<String>,
+    pub(crate) partial: Option<Partial>,
 }
 
 impl Dataset {
@@ -130,6 +151,29 @@ impl Dataset {
             labels,
             ids,
             source: Arc::new(source),
+            origin: None,
+        }
+    }
+
+    /// The same images as a known data set.
+    pub(crate) fn with_origin(self, origin: Origin) -> Self {
+        let origin = Some(Arc::new(origin));
+        Self { origin, ..self }
+    }
+
+    /// The samples at the given positions with other labels, class names and split.
+    pub(crate) fn relabelled(
+        &self,
+        split: Split,
+        kept: &[(usize, u32)],
+        class_names: Arc<[String]>,
+    ) -> Self {
+        let positions: Vec<usize> = kept.iter().map(|(position, _)| *position).collect();
+        Self {
+            split,
+            class_names,
+            labels: kept.iter().map(|(_, label)| *label).collect(),
+            ..self.subset(&positions)
         }
     }
 
@@ -153,6 +197,23 @@ impl Dataset {
         &self.class_names
     }
 
+    /// The known data set that this was opened as by [`crate::open_known`].
+    pub fn known(&self) -> Option<KnownDataset> {
+        self.origin.as_ref().map(|origin| origin.known)
+    }
+
+    /// What the data set itself calls each class, where that is not the label: the wnids of ImageNet and Stanford Dogs,
+    /// the numbers of NABirds. Empty where there is nothing of the kind.
+    pub fn class_ids(&self) -> &[String] {
+        self.origin.as_ref().map_or(&[], |origin| &origin.class_ids)
+    }
+
+    /// How many images there were when the data set was opened, if some of the official split were missing; the same
+    /// in every subset.
+    pub fn partial(&self) -> Option<Partial> {
+        self.origin.as_ref().and_then(|origin| origin.partial)
+    }
+
     /// Label of a sample, in `0..class_names().len()`.
     ///
     /// # Panics
@@ -169,8 +230,14 @@ impl Dataset {
 
     /// Identity of a sample: unique within the split, the same in every subset.
     ///
-    /// For IDX files it is the position in the original file, for class folders the first 63 bits (big-endian) of
-    /// the SHA-256 of `class/.../file` below the split's folder.
+    /// For IDX files it is the position in the original file. Everywhere else it is the first 63 bits (big-endian) of
+    /// the SHA-256 of a relative name, so that an image keeps its id when the same data lie in another layout:
+    ///
+    /// - class folders: `class/.../file` below the split's folder;
+    /// - ImageNet, as folders, as Kaggle's tree or as the original archives: `<wnid>/<file>` in every split;
+    /// - list files: the path in the list, without `.` parts;
+    /// - WebDataset: `<shard's file name>/<member>`;
+    /// - Parquet: `<file name>/<row of the file, from 0>`, because its own paths may be absent or occur twice.
     ///
     /// # Panics
     ///
@@ -199,15 +266,25 @@ impl Dataset {
         &self.ids
     }
 
-    /// Path of a sample's file, or nothing where images are held in memory.
+    /// Path of a sample's own file, or nothing where it has none: in memory, in an archive, in a table.
     ///
     /// # Panics
     ///
     /// If `index` is not below [`Dataset::len`].
     pub fn path(&self, index: usize) -> Option<PathBuf> {
-        match &*self.source {
-            Source::Memory(_) => None,
-            Source::Files { root, names } => Some(root.join(&names[self.rows[index]])),
+        self.source.file(self.rows[index])
+    }
+
+    /// What a sample is called in messages: the path of its file, its archive and its name therein, or its position
+    /// in words where images are held in memory.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
+    pub fn name(&self, index: usize) -> String {
+        match self.source.location(self.rows[index]) {
+            Some(path) => path.display().to_string(),
+            None => format!("number {index} of the {} split", self.split),
         }
     }
 
@@ -221,19 +298,20 @@ impl Dataset {
     ///
     /// If `index` is not below [`Dataset::len`].
     pub fn image(&self, index: usize) -> Result<Image, DatasetError> {
-        let row = self.rows[index];
-        match &*self.source {
-            Source::Memory(pixels) => Ok(Image::new(
-                pixels.width,
-                pixels.height,
-                pixels.channels,
-                pixels.of(row).to_vec(),
-            )),
-            Source::Files { root, names } => {
-                let path = root.join(&names[row]);
-                decode(&path, &read_bytes(&path)?)
-            }
-        }
+        self.source.image(self.rows[index])
+    }
+
+    /// The bytes of a sample's image file, or nothing where images are held in memory.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`Dataset::len`].
+    pub fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DatasetError> {
+        self.source.encoded(self.rows[index])
     }
 
     /// Samples at the given positions, in that order; labels, ids and class names stay as they are.
@@ -249,13 +327,15 @@ impl Dataset {
             ids: indices.iter().map(|&index| self.ids[index]).collect(),
             rows: indices.iter().map(|&index| self.rows[index]).collect(),
             source: Arc::clone(&self.source),
+            origin: self.origin.clone(),
         }
     }
 
     /// A hash of everything that can change a result: class names, labels, ids and images, in their order.
     ///
-    /// Images in memory count with their shape and pixels, files with their name below the split's folder and their
-    /// size; the content of files is not read, so a change that keeps the size goes unnoticed.
+    /// Images in memory count with their shape and pixels, files and members of archives with the relative name that
+    /// their id is made of and their size (rows of a Parquet file with the size of that file); their content is not
+    /// read, so a change that keeps the size goes unnoticed.
     ///
     /// # Errors
     ///
@@ -279,38 +359,8 @@ impl Dataset {
             class_names: &self.class_names,
             labels: Sha256Hex::hash_bytes(&labels),
             ids: Sha256Hex::hash_bytes(&ids),
-            images: self.images_hash()?,
+            images: self.source.hash(&self.rows)?,
         })?)
-    }
-
-    fn images_hash(&self) -> Result<Sha256Hex, DatasetError> {
-        match &*self.source {
-            Source::Memory(pixels) => {
-                let shape = [pixels.height, pixels.width, pixels.channels];
-                let mut bytes: Vec<u8> = shape
-                    .iter()
-                    .flat_map(|&size| (size as u64).to_le_bytes())
-                    .collect();
-                for &row in &self.rows {
-                    bytes.extend_from_slice(pixels.of(row));
-                }
-                Ok(Sha256Hex::hash_bytes(&bytes))
-            }
-            Source::Files { root, names } => {
-                let files = self
-                    .rows
-                    .iter()
-                    .map(|&row| {
-                        let path = root.join(&names[row]);
-                        let size = fs::metadata(&path)
-                            .map_err(io_error(&path, "examined"))?
-                            .len();
-                        Ok((names[row].as_str(), size))
-                    })
-                    .collect::<Result<Vec<_>, DatasetError>>()?;
-                Ok(Sha256Hex::hash_json(&files)?)
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use diffrep_artifact::ArtifactError;
 
-use crate::Split;
+use crate::{Skipped, Split};
 
 /// Every error of this crate.
 ///
@@ -35,9 +35,9 @@ pub enum DatasetError {
         path: PathBuf,
     },
 
-    /// The folder holds neither IDX files nor class folders with images.
+    /// The folder has none of the known layouts.
     #[error(
-        "{path} holds no data set: expected IDX files such as train-images-idx3-ubyte.gz, or one folder of images per class (optionally below train, val or test)",
+        "{path} holds no data set: expected IDX files such as train-images-idx3-ubyte.gz, one folder of images per class (optionally below train, val or test), list files such as train.csv, tar shards, Parquet files, or ImageNet's archives",
         path = .path.display()
     )]
     NoDataset {
@@ -138,6 +138,15 @@ pub enum DatasetError {
         expected: &'static str,
         /// The dimensions in the file.
         found: Vec<usize>,
+    },
+
+    /// A MATLAB file is damaged, of another version, or does not hold what is asked of it.
+    #[error("{path} cannot be used as a MATLAB 5 file: {fault}", path = .path.display())]
+    Mat {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        fault: crate::mat::MatFault,
     },
 
     /// A file ends before its last element.
@@ -254,6 +263,138 @@ pub enum DatasetError {
         path: PathBuf,
     },
 
+    /// A name in an archive, a table or a list leads out of the folder, or nowhere.
+    #[error("{path} names {name:?}, which {problem}; names must be relative and stay inside the data set's folder", path = .path.display())]
+    UnsafeName {
+        /// The archive, table or list, or the folder that the name leads out of.
+        path: PathBuf,
+        /// The name, of which at most 100 characters are kept.
+        name: String,
+        /// What is wrong with it, after "which".
+        problem: &'static str,
+    },
+
+    /// A list file is damaged or not of the expected form.
+    #[error("line {line} of {path} cannot be used: {problem}", path = .path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+
+    /// Something that a layout needs is missing, or its parts do not fit together.
+    #[error("{path} cannot be opened as a data set: {problem}", path = .path.display())]
+    Incomplete {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing or does not fit, and what to do.
+        problem: String,
+    },
+
+    /// A name is not that of a known data set.
+    #[error("{name:?} is not a known data set; expected one of: {known}")]
+    UnknownDataset {
+        /// The name given.
+        name: String,
+        /// The valid names, separated by commas.
+        known: String,
+    },
+
+    /// A known data set was asked for a validation split, which the paper does not use.
+    #[error(
+        "{known} has no official validation split here; hold a part of its training split out instead"
+    )]
+    NoOfficialValidation {
+        /// Title of the data set.
+        known: &'static str,
+    },
+
+    /// A folder does not hold the known data set asked for.
+    #[error("{path} does not hold {known}: expected {expected}", path = .path.display())]
+    NotThisDataset {
+        /// The folder as given.
+        path: PathBuf,
+        /// Title of the data set.
+        known: &'static str,
+        /// The files or folders looked for, in words.
+        expected: String,
+    },
+
+    /// A split of a known data set does not have its official number of images.
+    #[error("{path} gives {found} images for the {split} split of {known}, expected exactly {expected}", path = .path.display())]
+    WrongCount {
+        /// The list or folder that was counted.
+        path: PathBuf,
+        /// Title of the data set.
+        known: &'static str,
+        /// The split.
+        split: Split,
+        /// The official number.
+        expected: usize,
+        /// The number found.
+        found: usize,
+    },
+
+    /// Image files of a known data set are missing.
+    #[error("{missing} of the {expected} images of the {split} split of {known} are missing, the first is {path}", path = .path.display())]
+    MissingImages {
+        /// The first missing file.
+        path: PathBuf,
+        /// Title of the data set.
+        known: &'static str,
+        /// The split.
+        split: Split,
+        /// How many files are missing.
+        missing: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+
+    /// An archive is damaged, or holds what is not read.
+    #[error("the archive {path} cannot be used, at byte {offset}: {problem}", path = .path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Where, from 0.
+        offset: u64,
+        /// What is wrong, with the limit if there is one.
+        problem: String,
+    },
+
+    /// A Parquet file is damaged, or lacks what a data set needs.
+    #[error("the table {path} cannot be used: {problem}", path = .path.display())]
+    Table {
+        /// The file, and the row if there is one.
+        path: PathBuf,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+
+    /// An image file in an archive or a table is larger than any image.
+    #[error("{path} has {size} bytes; expected at most {limit} for one image", path = .path.display())]
+    ImageTooLarge {
+        /// The archive and the image's name therein.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size that is read, in bytes.
+        limit: u64,
+    },
+
+    /// Samples that were asked for cannot be read, decoded or fitted.
+    #[error("{total} of {asked} samples cannot be used:{}", listed(.first, *.total))]
+    BadSamples {
+        /// How many.
+        total: usize,
+        /// How many were asked for.
+        asked: usize,
+        /// The first [`DatasetError::MOST_LISTED`] of them, in the order asked for, with the reason of each.
+        first: Vec<Skipped>,
+    },
+
     /// A sample cannot become a network input; the source says why.
     #[error("the sample {name} cannot become a network input")]
     Sample {
@@ -303,12 +444,54 @@ pub enum DatasetError {
         path: PathBuf,
     },
 
+    /// A contact sheet would be empty or too large.
+    #[error(
+        "a contact sheet of {rows} rows and {columns} columns of {thumbnail} pixels cannot be made; expected at least one of each and at most 134217728 pixels in all"
+    )]
+    SheetSize {
+        /// Classes shown.
+        rows: usize,
+        /// Images of each class.
+        columns: usize,
+        /// Width and height of an image.
+        thumbnail: usize,
+    },
+
     /// A fraction is outside its range.
     #[error("the fraction to hold out is {fraction}, expected more than 0 and less than 1")]
     Fraction {
         /// The value given.
         fraction: f64,
     },
+}
+
+impl DatasetError {
+    /// How many bad samples one error lists.
+    pub const MOST_LISTED: usize = 20;
+}
+
+/// One line for each sample: its reason, which names it, and the reasons of that.
+fn listed(samples: &[Skipped], total: usize) -> String {
+    let mut text = String::new();
+    for sample in samples {
+        text.push_str("\n  ");
+        text.push_str(&reasons(&sample.reason));
+    }
+    if total > samples.len() {
+        text.push_str(&format!("\n  and {} more", total - samples.len()));
+    }
+    text
+}
+
+/// An error and what led to it, in one line.
+pub(crate) fn reasons(error: &DatasetError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
 }
 
 /// Makes a function for `map_err` that adds the path to an operating system error.

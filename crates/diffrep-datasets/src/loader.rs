@@ -7,7 +7,7 @@ use crate::{Dataset, DatasetError, Draw, Image, Preprocess, Transform};
 /// What to do about a sample that cannot be read, decoded or fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OnError {
-    /// Stop with its error.
+    /// Stop with an error that lists it and all others that were asked for with it.
     Fail,
     /// Leave it out and list it; labels and ids of the others stay as they are.
     Skip,
@@ -41,7 +41,7 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// If an image cannot be read, decoded or fitted; of several, the one that comes first in `indices`.
+/// [`DatasetError::BadSamples`], listing all images of `indices` that cannot be read, decoded or fitted.
 ///
 /// # Panics
 ///
@@ -53,9 +53,8 @@ pub fn load_batch(
     flips: Option<&[bool]>,
     out: &mut [f32],
 ) -> Result<(), DatasetError> {
-    load_rows(dataset, preprocess, indices, flips, out)
-        .into_iter()
-        .collect()
+    let on_error = OnError::Fail;
+    load_batch_or_skip(dataset, preprocess, indices, flips, on_error, out).map(drop)
 }
 
 /// Fills `out`, in `[batch, 3, height, width]` order, with the transformed samples at `indices`.
@@ -123,9 +122,10 @@ pub fn load_batch_or_skip(
                 out.copy_within(position * row_len..(position + 1) * row_len, start);
                 loaded.indices.push(index);
             }
-            Err(reason) => loaded.skipped.push(on_error.apply(dataset, index, reason)?),
+            Err(reason) => loaded.skipped.push(skipped(dataset, index, reason)),
         }
     }
+    loaded.skipped = on_error.apply(indices.len(), loaded.skipped)?;
     Ok(loaded)
 }
 
@@ -133,7 +133,8 @@ pub fn load_batch_or_skip(
 ///
 /// # Errors
 ///
-/// With [`OnError::Fail`], the first image that cannot be read or decoded; none with [`OnError::Skip`].
+/// With [`OnError::Fail`], [`DatasetError::BadSamples`] listing all images that cannot be read or decoded; none with
+/// [`OnError::Skip`].
 pub fn check(
     dataset: &Dataset,
     on_error: OnError,
@@ -142,34 +143,41 @@ pub fn check(
         .into_par_iter()
         .map(|index| dataset.image(index).map(drop))
         .collect();
-    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
+    let (mut kept, mut bad) = (Vec::new(), Vec::new());
     for (index, result) in results.into_iter().enumerate() {
         match result {
             Ok(()) => kept.push(index),
-            Err(reason) => skipped.push(on_error.apply(dataset, index, reason)?),
+            Err(reason) => bad.push(skipped(dataset, index, reason)),
         }
     }
+    let skipped = on_error.apply(dataset.len(), bad)?;
     Ok((dataset.subset(&kept), skipped))
 }
 
 impl OnError {
-    fn apply(
-        self,
-        dataset: &Dataset,
-        index: usize,
-        reason: DatasetError,
-    ) -> Result<Skipped, DatasetError> {
-        if self == Self::Fail {
-            return Err(reason);
+    /// Passes the samples that failed on, or makes one error of all of them.
+    fn apply(self, asked: usize, mut bad: Vec<Skipped>) -> Result<Vec<Skipped>, DatasetError> {
+        if self == Self::Skip || bad.is_empty() {
+            return Ok(bad);
         }
-        let name = sample_name(dataset, index);
-        tracing::debug!(name, %reason, "skipped");
-        Ok(Skipped {
-            index,
-            id: dataset.id(index),
-            name,
-            reason,
+        let total = bad.len();
+        bad.truncate(DatasetError::MOST_LISTED);
+        Err(DatasetError::BadSamples {
+            total,
+            asked,
+            first: bad,
         })
+    }
+}
+
+fn skipped(dataset: &Dataset, index: usize, reason: DatasetError) -> Skipped {
+    let name = dataset.name(index);
+    tracing::debug!(name, %reason, "cannot be used");
+    Skipped {
+        index,
+        id: dataset.id(index),
+        name,
+        reason,
     }
 }
 
@@ -217,16 +225,9 @@ fn write_rows(
         .map(|(position, (&index, out))| {
             let image = dataset.image(index)?;
             write(position, &image, out).map_err(|source| DatasetError::Sample {
-                name: sample_name(dataset, index),
+                name: dataset.name(index),
                 source: Box::new(source),
             })
         })
         .collect()
-}
-
-fn sample_name(dataset: &Dataset, index: usize) -> String {
-    match dataset.path(index) {
-        Some(path) => path.display().to_string(),
-        None => format!("number {index} of the {} split", dataset.split()),
-    }
 }

@@ -9,16 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use diffrep_artifact::Sha256Hex;
-
 use crate::dataset::{Source, duplicate};
 use crate::error::io_error;
+use crate::names::{id_of, is_image};
 use crate::{Dataset, DatasetError, Split};
-
-/// Files with these extensions are samples; what they hold is decided by their first bytes.
-const EXTENSIONS: [&str; 9] = [
-    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
-];
 
 /// The folder of each split that the folder holds, if it has a level of splits.
 ///
@@ -47,6 +41,23 @@ pub(crate) fn split_folders(folder: &Path) -> Result<Vec<(Split, PathBuf)>, Data
 /// The sorted names of the class folders in a folder.
 pub(crate) fn class_names(folder: &Path) -> Result<Vec<String>, DatasetError> {
     Ok(list(folder)?.folders)
+}
+
+/// Whether a folder in the folder holds images.
+pub(crate) fn has_class_with_images(folder: &Path) -> Result<bool, DatasetError> {
+    for class in list(folder)?.folders {
+        if !images(&folder.join(class))?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The sorted names of the images that lie directly in a folder.
+pub(crate) fn images(folder: &Path) -> Result<Vec<String>, DatasetError> {
+    let mut files = list(folder)?.files;
+    files.retain(|name| is_image(name));
+    Ok(files)
 }
 
 /// Opens the class folders below `folder`; each must be among `class_names`, but not every class must have one.
@@ -85,23 +96,6 @@ pub(crate) fn open(
         names,
     };
     Ok(Dataset::from_parts(split, class_names, labels, ids, source))
-}
-
-/// The first 63 bits, big-endian, of the SHA-256 of a relative path: an id that a signed 64-bit column holds.
-fn id_of(name: &str) -> u64 {
-    let hash = Sha256Hex::hash_bytes(name.as_bytes());
-    u64::from_str_radix(&hash.as_str()[..16], 16).expect("a hash is hexadecimal") >> 1
-}
-
-fn is_image(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| {
-            EXTENSIONS
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
-        })
 }
 
 /// The image names of every folder at or below `top`, keyed by the folder's relative path.

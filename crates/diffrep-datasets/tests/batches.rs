@@ -171,6 +171,42 @@ fn skipped_samples_leave_no_gap() {
     );
 }
 
+#[test]
+fn all_bad_samples_are_counted_and_the_first_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("a")).unwrap();
+    for name in 10..40 {
+        fs::write(folder.path().join(format!("a/{name}.png")), "damaged").unwrap();
+    }
+    image::GrayImage::from_pixel(1, 1, image::Luma([5]))
+        .save(folder.path().join("a/40.png"))
+        .unwrap();
+    let dataset = open(folder.path(), Split::Train).unwrap();
+    let indices: Vec<usize> = (5..31).collect();
+    let mut batch = [0.0; 26];
+    let error = load_batch(
+        &dataset,
+        &exact(1, Channels::Grey),
+        &indices,
+        None,
+        &mut batch,
+    )
+    .unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.starts_with("25 of 26 samples cannot be used"),
+        "{message}"
+    );
+    // Those asked for, in the order asked for, and no more than twenty.
+    for number in 10..41 {
+        let named = message.contains(&format!("a/{number}.png is neither"));
+        assert_eq!(named, (15..35).contains(&number), "{number}: {message}");
+    }
+    assert!(message.ends_with("and 5 more"), "{message}");
+    let (kept, skipped) = diffrep_datasets::check(&dataset, OnError::Skip).unwrap();
+    assert_eq!((kept.len(), skipped.len()), (1, 30));
+}
+
 fn plans(count: usize) -> impl Iterator<Item = BatchPlan> + Send + 'static {
     (0..count).map(move |batch| BatchPlan {
         indices: vec![(batch * 7) % count, batch],

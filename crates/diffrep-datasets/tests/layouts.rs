@@ -309,9 +309,23 @@ fn damaged_images_are_named_or_skipped_without_moving_the_others() {
     assert!(matches!(error, DatasetError::Decode { .. }), "{error:?}");
     assert!(error.to_string().contains("a/2.png"), "{error}");
     let error = check(&dataset, OnError::Fail).unwrap_err();
+    let DatasetError::BadSamples {
+        total,
+        asked,
+        first,
+    } = &error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!((*total, *asked), (2, 5));
+    assert_eq!(
+        first.iter().map(|bad| bad.index).collect::<Vec<_>>(),
+        [1, 3]
+    );
+    let message = error.to_string();
     assert!(
-        error.to_string().contains("a/2.png"),
-        "the first one counts: {error}"
+        message.contains("a/2.png") && message.contains("b/4.png"),
+        "all of them are named: {message}"
     );
 
     let (kept, skipped) = check(&dataset, OnError::Skip).unwrap();

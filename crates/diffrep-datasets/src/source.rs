@@ -1,0 +1,113 @@
+//! Where the images of a data set are, and reading one of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use diffrep_artifact::{Sha256Hex, read_bytes};
+
+use crate::archive::Archive;
+use crate::decode::decode;
+use crate::error::io_error;
+use crate::{DatasetError, Image, Pixels};
+
+/// Where the images are; shared by a data set and its subsets, and read by many threads at once.
+///
+/// Each image has a row, from 0, in the order of the whole.
+pub(crate) enum Source {
+    /// Decoded, in memory.
+    Memory(Pixels),
+    /// Files below a root, by their path relative to it with `/` between the parts.
+    Files { root: PathBuf, names: Vec<String> },
+    /// Files named by a list that came with the data: as [`Source::Files`], but none may lie outside the root, not
+    /// even by way of a link. The root is without links.
+    Listed { root: PathBuf, names: Vec<String> },
+    /// Members of archives, read in place.
+    Archive(Archive),
+    /// Rows of Parquet files.
+    #[cfg(feature = "parquet")]
+    Rows(crate::parquet::Rows),
+}
+
+impl Source {
+    /// The bytes of the image file of a row, or nothing where the images are decoded already.
+    pub(crate) fn encoded(&self, row: usize) -> Result<Option<Vec<u8>>, DatasetError> {
+        match self {
+            Self::Memory(_) => Ok(None),
+            Self::Files { root, names } => Ok(Some(read_bytes(root.join(&names[row]))?)),
+            Self::Listed { root, names } => Ok(Some(read_bytes(confined(root, &names[row])?)?)),
+            Self::Archive(archive) => archive.read(row).map(Some),
+            #[cfg(feature = "parquet")]
+            Self::Rows(rows) => rows.read(row).map(Some),
+        }
+    }
+
+    /// The image of a row.
+    pub(crate) fn image(&self, row: usize) -> Result<Image, DatasetError> {
+        if let Self::Memory(pixels) = self {
+            return Ok(pixels.image(row));
+        }
+        let bytes = self.encoded(row)?.expect("only memory holds no bytes");
+        decode(&self.location(row).expect("only memory is nowhere"), &bytes)
+    }
+
+    /// Path of a row's own file, or nothing where it has none.
+    pub(crate) fn file(&self, row: usize) -> Option<PathBuf> {
+        match self {
+            Self::Files { root, names } | Self::Listed { root, names } => {
+                Some(root.join(&names[row]))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the image of a row is found, for a person: its file, or its archive and its place therein.
+    pub(crate) fn location(&self, row: usize) -> Option<PathBuf> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Archive(archive) => Some(archive.location(row)),
+            #[cfg(feature = "parquet")]
+            Self::Rows(rows) => Some(rows.location(row)),
+            Self::Files { .. } | Self::Listed { .. } => self.file(row),
+        }
+    }
+
+    /// A hash of what can change the images of the given rows, without reading those in files.
+    pub(crate) fn hash(&self, rows: &[usize]) -> Result<Sha256Hex, DatasetError> {
+        let size = |path: &Path| {
+            let metadata = fs::metadata(path).map_err(io_error(path, "examined"))?;
+            Ok::<u64, DatasetError>(metadata.len())
+        };
+        let files: Vec<(&str, u64)> = match self {
+            Self::Memory(pixels) => return Ok(pixels.hash(rows)),
+            Self::Files { root, names } => rows
+                .iter()
+                .map(|&row| Ok((names[row].as_str(), size(&root.join(&names[row]))?)))
+                .collect::<Result<_, DatasetError>>()?,
+            Self::Listed { root, names } => rows
+                .iter()
+                .map(|&row| Ok((names[row].as_str(), size(&confined(root, &names[row])?)?)))
+                .collect::<Result<_, DatasetError>>()?,
+            Self::Archive(archive) => rows.iter().map(|&row| archive.name_and_len(row)).collect(),
+            #[cfg(feature = "parquet")]
+            Self::Rows(tables) => {
+                let names: Vec<_> = rows.iter().map(|&row| tables.name_and_size(row)).collect();
+                return Ok(Sha256Hex::hash_json(&names)?);
+            }
+        };
+        Ok(Sha256Hex::hash_json(&files)?)
+    }
+}
+
+/// The file without links, if it lies below `root`, which is without links as well.
+fn confined(root: &Path, name: &str) -> Result<PathBuf, DatasetError> {
+    let path = root.join(name);
+    let resolved = fs::canonicalize(&path).map_err(io_error(&path, "opened"))?;
+    if resolved.starts_with(root) {
+        return Ok(resolved);
+    }
+    Err(DatasetError::UnsafeName {
+        path: root.to_path_buf(),
+        name: name.to_owned(),
+        problem: "leads out of the data set's folder through a link",
+    })
+}
