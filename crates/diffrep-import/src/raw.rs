@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::TensorData;
+use burn::tensor::{DType, TensorData};
 use diffrep_artifact::ArtifactError;
 use pytorch_reader::PytorchReader;
 use serde::Serialize;
@@ -144,6 +144,17 @@ impl RawCheckpoint {
         };
         let info = &self.tensors[position];
         let bytes = self.bytes(info)?;
+        if cfg!(target_endian = "little")
+            && info.dtype == Dtype::F32
+            && bytes.len() == 4 * info.shape.iter().product::<usize>()
+        {
+            // Most of what is read: no second copy in memory.
+            return Ok(TensorData::from_bytes_vec(
+                bytes,
+                info.shape.clone(),
+                DType::F32,
+            ));
+        }
         let values = to_f32(&bytes, info.dtype).map_err(|reason| match reason {
             Inexact::NoConversion => ImportError::Dtype {
                 path: self.path.clone(),
