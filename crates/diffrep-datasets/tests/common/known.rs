@@ -16,8 +16,15 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {
 
 /// Makes empty files; images are opened only when they are asked for.
 pub(crate) fn touch<T: AsRef<str>>(folder: &Path, names: impl IntoIterator<Item = T>) {
+    let mut last = None;
     for name in names {
-        write(&folder.join(name.as_ref()), "");
+        let path = folder.join(name.as_ref());
+        let parent = path.parent().unwrap();
+        if last.as_deref() != Some(parent) {
+            fs::create_dir_all(parent).unwrap();
+            last = Some(parent.to_path_buf());
+        }
+        fs::File::create(&path).unwrap();
     }
 }
 
