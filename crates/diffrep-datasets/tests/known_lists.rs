@@ -247,23 +247,22 @@ fn cub_is_joined_on_ids_and_not_on_rows() {
     );
 }
 
-/// Changes one list of CUB and gives the message of the refusal.
-fn altered_cub(list: &str, change: impl Fn(String) -> String) -> String {
-    let folder = tempdir().unwrap();
-    cub(folder.path());
-    let path = folder.path().join(list);
+/// The message of the refusal with one list of CUB changed, which is restored after it.
+fn altered_cub(root: &Path, list: &str, from: &str, to: &str) -> String {
+    let path = root.join(list);
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, change(text.clone())).unwrap();
-    assert_ne!(
-        fs::read_to_string(&path).unwrap(),
-        text,
-        "nothing was changed"
-    );
-    refusal(CUB, folder.path(), Split::Train)
+    let altered = text.replacen(from, to, 1);
+    assert_ne!(altered, text, "nothing was changed");
+    fs::write(&path, altered).unwrap();
+    let message = refusal(CUB, root, Split::Train);
+    fs::write(&path, text).unwrap();
+    message
 }
 
 #[test]
 fn lists_of_cub_that_contradict_each_other_are_refused() {
+    let folder = tempdir().unwrap();
+    cub(folder.path());
     let labels = "image_class_labels.txt";
     let cases = [
         (
@@ -339,15 +338,13 @@ fn lists_of_cub_that_contradict_each_other_are_refused() {
         ("classes.txt", "\n199 ", "\nx ", "it starts with \"x\""),
     ];
     for (list, from, to, sentence) in cases {
-        let message = altered_cub(list, |text| text.replacen(from, to, 1));
+        let message = altered_cub(folder.path(), list, from, to);
         assert!(
             message.contains(sentence) && (message.contains(list) || sentence.contains(".txt")),
             "{sentence}: {message}"
         );
     }
     // Numbers from 0 would shift every label by one.
-    let folder = tempdir().unwrap();
-    cub(folder.path());
     let zero_based = |number: usize| number - 1;
     let rows = (1..=400).map(|id: usize| format!("{id} {}", zero_based(id.div_ceil(2))));
     write(&folder.path().join(labels), lines(rows));
