@@ -132,6 +132,23 @@ fn marks_and_line_ends_of_other_systems_do_not_count() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_the_folder_is_not_read() {
+    let folder = small_aircraft(b"1 Boeing 717\n");
+    let outside = tempdir().unwrap();
+    write(&outside.path().join("secret.jpg"), "secret");
+    let link = folder.path().join("images/1.jpg");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret.jpg"), link).unwrap();
+    let test = partial(AIRCRAFT, folder.path(), Split::Test);
+    let error = test.image(0).unwrap_err();
+    assert!(
+        matches!(error, DatasetError::UnsafeName { .. }),
+        "{error:?}"
+    );
+}
+
 #[test]
 fn a_damaged_list_of_aircraft_is_refused() {
     let cases: [(&[u8], &str); 7] = [

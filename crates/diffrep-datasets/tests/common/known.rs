@@ -64,10 +64,11 @@ pub(crate) fn id(name: &str) -> u64 {
 
 /// File names below a folder, in the order of samples.
 pub(crate) fn names(dataset: &Dataset, folder: &Path) -> Vec<String> {
+    let folder = fs::canonicalize(folder).unwrap();
     (0..dataset.len())
         .map(|index| {
             let path = dataset.path(index).unwrap();
-            let name = path.strip_prefix(folder).unwrap();
+            let name = path.strip_prefix(&folder).unwrap();
             name.to_str().unwrap().to_owned()
         })
         .collect()
