@@ -1,6 +1,5 @@
 //! The development kit of ILSVRC 2012: the classes, and the classes of the validation images.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -8,12 +7,10 @@ use std::path::{Path, PathBuf};
 use diffrep_artifact::read_bytes;
 use flate2::read::MultiGzDecoder;
 
-use crate::DatasetError;
 use crate::error::io_error;
-
-use crate::mat::{self, MatFile};
-use crate::names::safe_name;
+use crate::mat::MatFile;
 use crate::tar::entries;
+use crate::{DatasetError, IlsvrcClasses};
 
 const NAME: &str = "ILSVRC2012_devkit_t12";
 const META: &str = "data/meta.mat";
@@ -81,12 +78,7 @@ fn parse(
     truth_path: PathBuf,
     truth: &[u8],
 ) -> Result<Devkit, DatasetError> {
-    let classes = read_classes(meta_path, meta)?;
-    let mut wnids: Vec<String> = classes.values().cloned().collect();
-    wnids.sort_unstable();
-    if wnids.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(incomplete(meta_path, "two classes have the same wnid"));
-    }
+    let classes = IlsvrcClasses::of(meta_path, &MatFile::from_bytes(meta_path, meta)?)?;
     let text =
         std::str::from_utf8(truth).map_err(|_| incomplete(&truth_path, "it is not valid UTF-8"))?;
     let mut validation = Vec::new();
@@ -95,51 +87,19 @@ fn parse(
         .filter(|line| !line.trim().is_empty())
         .enumerate()
     {
-        let wnid = line
-            .trim()
-            .parse()
-            .ok()
-            .and_then(|id: u64| classes.get(&id));
-        let wnid = wnid.ok_or_else(|| DatasetError::List {
+        let number = line.trim().parse().ok();
+        let label = number.and_then(|number| classes.label(number));
+        validation.push(label.ok_or_else(|| DatasetError::List {
             path: truth_path.clone(),
             line: index + 1,
             problem: format!("{:?} is not the number of a class in {META}", line.trim()),
-        })?;
-        let rank = wnids.binary_search(wnid).expect("every class has a rank");
-        validation.push(rank as u32);
+        })?);
     }
     Ok(Devkit {
         path: truth_path,
-        wnids,
+        wnids: classes.wnids().to_vec(),
         validation,
     })
-}
-
-/// The wnid of each class by the kit's own number; rows with children are not classes but groups of them.
-fn read_classes(path: &Path, meta: &[u8]) -> Result<HashMap<u64, String>, DatasetError> {
-    let variables = mat::parse(meta).map_err(|fault| DatasetError::Mat {
-        path: path.to_path_buf(),
-        fault,
-    })?;
-    let file = MatFile::new(path, variables);
-    let mut classes = HashMap::new();
-    for synset in file.records("synsets")? {
-        if synset.integer("num_children")? > 0 {
-            continue;
-        }
-        let id = synset.integer("ILSVRC2012_ID")?;
-        let wnid = safe_name(path, synset.text("WNID")?)?;
-        if classes.insert(id, wnid).is_some() {
-            return Err(incomplete(
-                path,
-                format!("two classes have the number {id}"),
-            ));
-        }
-    }
-    if classes.is_empty() {
-        return Err(incomplete(path, "it names no class"));
-    }
-    Ok(classes)
 }
 
 fn incomplete(path: &Path, problem: impl Into<String>) -> DatasetError {

@@ -72,11 +72,19 @@ impl Element for i32 {
 ///
 /// If the file cannot be read, is not IDX, holds another type, is truncated or has trailing bytes.
 pub fn read_idx<T: Element>(path: &Path) -> Result<Idx<T>, DatasetError> {
-    let bytes = read_bytes(path)?;
+    parse_idx(path, &read_bytes(path)?)
+}
+
+/// Reads an IDX array from the bytes of a file, plain or gzipped; `path` is what errors name.
+///
+/// # Errors
+///
+/// As [`read_idx`].
+pub fn parse_idx<T: Element>(path: &Path, bytes: &[u8]) -> Result<Idx<T>, DatasetError> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
-        parse(path, MultiGzDecoder::new(bytes.as_slice()))
+        parse(path, MultiGzDecoder::new(bytes))
     } else {
-        parse(path, bytes.as_slice())
+        parse(path, bytes)
     }
 }
 

@@ -67,14 +67,12 @@ pub enum Array {
 ///
 /// If the file cannot be read, holds more than [`MAX_DECODED`] bytes, or is not a well-formed MATLAB 5 file.
 pub fn read_mat(path: &Path) -> Result<MatFile, DatasetError> {
-    let refused = |fault| DatasetError::Mat {
-        path: path.to_path_buf(),
-        fault,
-    };
     let size = fs::metadata(path).map_err(io_error(path, "opened"))?.len();
     if size > MAX_DECODED {
-        return Err(refused(MatFault::TooLarge));
+        return Err(DatasetError::Mat {
+            path: path.to_path_buf(),
+            fault: MatFault::TooLarge,
+        });
     }
-    let variables = parse(&read_bytes(path)?).map_err(refused)?;
-    Ok(MatFile::new(path, variables))
+    MatFile::from_bytes(path, &read_bytes(path)?)
 }

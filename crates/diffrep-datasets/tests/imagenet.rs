@@ -26,16 +26,16 @@ fn meta() -> Vec<u8> {
         ]
     };
     let rows = vec![
-        synset(1, "n03", 0),
-        synset(2, "n01", 0),
-        synset(300, "n02", 0),
-        synset(301, "n00", 2),
+        synset(1, "n00000003", 0),
+        synset(2, "n00000001", 0),
+        synset(3, "n00000002", 0),
+        synset(4, "n00000000", 2),
     ];
     let synsets = Value::Structs(vec!["ILSVRC2012_ID", "WNID", "words", "num_children"], rows);
     file(&[("synsets", synsets)])
 }
 
-const TRUTH: &str = "300\n1\n2\n1\n";
+const TRUTH: &str = "3\n1\n2\n1\n";
 
 fn kit_files() -> Vec<(String, Vec<u8>)> {
     vec![
@@ -60,10 +60,10 @@ fn pack(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 /// Images of one shade each, as `(class, file, shade)`.
 const TRAIN: [(&str, &str, u8); 4] = [
-    ("n02", "n02_9.JPEG", 1),
-    ("n02", "n02_10.JPEG", 2),
-    ("n01", "n01_5.JPEG", 3),
-    ("n03", "n03_1.JPEG", 4),
+    ("n00000002", "n00000002_9.JPEG", 1),
+    ("n00000002", "n00000002_10.JPEG", 2),
+    ("n00000001", "n00000001_5.JPEG", 3),
+    ("n00000003", "n00000003_1.JPEG", 4),
 ];
 
 fn train_tar() -> Vec<u8> {
@@ -77,9 +77,9 @@ fn train_tar() -> Vec<u8> {
     };
     // Not in the order of their names.
     tar(&[
-        ("n02.tar", inner("n02")),
-        ("n01.tar", inner("n01")),
-        ("n03.tar", inner("n03")),
+        ("n00000002.tar", inner("n00000002")),
+        ("n00000001.tar", inner("n00000001")),
+        ("n00000003.tar", inner("n00000003")),
     ])
 }
 
@@ -121,8 +121,8 @@ fn labels_are_ranks_of_wnids_in_both_splits() {
     let train = open(root, Split::Train).unwrap();
     assert_eq!(
         train.class_names(),
-        ["n01", "n02", "n03"],
-        "the group n00 is no class"
+        ["n00000001", "n00000002", "n00000003"],
+        "the group n00000000 is no class"
     );
     assert_eq!(train.labels(), [0, 1, 1, 2]);
     assert_eq!(
@@ -133,12 +133,12 @@ fn labels_are_ranks_of_wnids_in_both_splits() {
     assert!(
         train
             .name(1)
-            .ends_with("ILSVRC2012_img_train.tar/n02.tar/n02_10.JPEG"),
+            .ends_with("ILSVRC2012_img_train.tar/n00000002.tar/n00000002_10.JPEG"),
         "{}",
         train.name(1)
     );
 
-    // The truth of images 1 to 4 is 300, 1, 2, 1: n02, n03, n01, n03.
+    // The truth of images 1 to 4 is 3, 1, 2, 1: n00000002, n00000003, n00000001, n00000003.
     let validation = open(root, Split::Validation).unwrap();
     assert_eq!(validation.labels(), [1, 2, 0, 2]);
     assert_eq!(colours(&validation), [[10; 3], [20; 3], [30; 3], [40; 3]]);
@@ -170,7 +170,12 @@ fn ids_and_fingerprints_are_those_of_the_unpacked_folders() {
             png([shade; 3]),
         );
     }
-    for (number, class) in [(1, "n02"), (2, "n03"), (3, "n01"), (4, "n03")] {
+    for (number, class) in [
+        (1, "n00000002"),
+        (2, "n00000003"),
+        (3, "n00000001"),
+        (4, "n00000003"),
+    ] {
         let name = format!("val/{class}/ILSVRC2012_val_0000000{number}.JPEG");
         write(&unpacked.path().join(name), png([10 * number; 3]));
     }
@@ -202,10 +207,10 @@ fn without_the_kit_only_training_images_have_classes() {
 #[test]
 fn an_archive_left_beside_unpacked_folders_is_not_read() {
     let folder = distributed();
-    write(&folder.path().join("train/n01/a.png"), png([1; 3]));
+    write(&folder.path().join("train/n00000001/a.png"), png([1; 3]));
     assert_eq!(
         open(folder.path(), Split::Train).unwrap().class_names(),
-        ["n01"]
+        ["n00000001"]
     );
 }
 
@@ -219,7 +224,7 @@ fn what_does_not_fit_together_is_refused() {
         files[position].1 = content.to_vec();
         write(&kit, pack(&files));
     };
-    with(2, b"300\n1\n2\n");
+    with(2, b"3\n1\n2\n");
     let error = open(root, Split::Validation).unwrap_err();
     assert!(
         matches!(
@@ -232,10 +237,10 @@ fn what_does_not_fit_together_is_refused() {
         ),
         "{error:?}"
     );
-    with(2, b"300\n1\n301\n1\n");
+    with(2, b"3\n1\n4\n1\n");
     let message = refusal(root, Split::Validation);
     assert!(
-        message.contains("line 3") && message.contains("\"301\" is not the number of a class"),
+        message.contains("line 3") && message.contains("\"4\" is not the number of a class"),
         "{message}"
     );
     with(1, &meta()[..200]);
@@ -256,7 +261,10 @@ fn what_does_not_fit_together_is_refused() {
 
     write(&kit, pack(&kit_files()));
     let train = root.join("ILSVRC2012_img_train.tar");
-    write(&train, tar(&[("n77.tar", tar(&[("a.JPEG", png([0; 3]))]))]));
+    write(
+        &train,
+        tar(&[("n00000077.tar", tar(&[("a.JPEG", png([0; 3]))]))]),
+    );
     assert!(refusal(root, Split::Train).contains("not a class of the development kit"));
 }
 
@@ -266,17 +274,23 @@ fn an_archive_of_another_form_is_refused() {
     let train = folder.path().join("ILSVRC2012_img_train.tar");
     let image = || png([0; 3]);
     for (content, expected) in [
-        (tar(&[("n01_1.JPEG", image())]), "<wnid>.tar"),
+        (tar(&[("n00000001_1.JPEG", image())]), "<wnid>.tar"),
         (
-            tar(&[("x/n01.tar", tar(&[("a.JPEG", image())]))]),
+            tar(&[("x/n00000001.tar", tar(&[("a.JPEG", image())]))]),
             "<wnid>.tar",
         ),
         (
-            tar(&[("n01.tar", tar(&[("n02.tar", tar(&[("a.JPEG", image())]))]))]),
+            tar(&[(
+                "n00000001.tar",
+                tar(&[("n00000002.tar", tar(&[("a.JPEG", image())]))]),
+            )]),
             "in an archive in an archive",
         ),
-        (tar(&[("n01.tar", vec![])]), "holds no image"),
-        (tar(&[("n01.tar", b"not an archive".to_vec())]), "header"),
+        (tar(&[("n00000001.tar", vec![])]), "holds no image"),
+        (
+            tar(&[("n00000001.tar", b"not an archive".to_vec())]),
+            "header",
+        ),
         (tar(&[]), "holds no image"),
     ] {
         write(&train, content);
@@ -288,11 +302,14 @@ fn an_archive_of_another_form_is_refused() {
     // A member of the inner archive that is said to go on behind it, into the next one.
     let mut inner = tar(&[("a.JPEG", image())]);
     inner.truncate(512);
-    let content = tar(&[("n01.tar", inner), ("n02.tar", tar(&[("b.JPEG", image())]))]);
+    let content = tar(&[
+        ("n00000001.tar", inner),
+        ("n00000002.tar", tar(&[("b.JPEG", image())])),
+    ]);
     write(&train, content);
     let message = refusal(folder.path(), Split::Train);
     assert!(
-        message.contains("n01.tar") && message.contains("only 0 are left"),
+        message.contains("n00000001.tar") && message.contains("only 0 are left"),
         "{message}"
     );
 }

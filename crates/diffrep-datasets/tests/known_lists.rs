@@ -26,62 +26,60 @@ fn variants() -> Vec<String> {
     names
 }
 
-/// The whole data set with empty images.
+/// Both lists, and the test images, which are empty.
 fn aircraft() -> TempDir {
     let folder = tempdir().unwrap();
     let data = folder.path().join("fgvc-aircraft-2013b/data");
     let variants = variants();
     write(&data.join("variants.txt"), lines(&variants));
-    for (list, range) in [("trainval", 0..6_667), ("test", 6_667..10_000)] {
-        let rows = range
-            .clone()
-            .map(|index| format!("{index:07} {}", variants[index % 100]));
+    for (list, range) in [("trainval", 3_333..10_000), ("test", 0..3_333)] {
+        let rows = range.map(|index| format!("{index:07} {}", variants[index % 100]));
         write(
             &data.join(format!("images_variant_{list}.txt")),
             lines(rows),
         );
-        touch(
-            &data.join("images"),
-            range.map(|index| format!("{index:07}.jpg")),
-        );
     }
+    let images = (0..3_333).map(|index| format!("{index:07}.jpg"));
+    touch(&data.join("images"), images);
     folder
 }
 
 #[test]
-fn the_whole_of_aircraft_passes_and_missing_images_are_counted() {
+fn a_whole_split_of_aircraft_passes_and_missing_images_are_counted() {
     let folder = aircraft();
     let data = folder.path().join("fgvc-aircraft-2013b/data");
     for root in [folder.path(), data.parent().unwrap(), &data] {
-        let train = full(AIRCRAFT, root, Split::Train);
-        assert_eq!((train.len(), train.partial()), (6_667, None));
-        assert_eq!(train.class_names(), variants());
-        assert_eq!(train.class_names()[train.label(1_260) as usize], "F/A-18");
-        assert_eq!(train.id(3), id("0000003.jpg"));
-        assert_eq!(
-            (train.known(), train.split()),
-            (Some(AIRCRAFT), Split::Train)
-        );
-        assert!(train.class_ids().is_empty());
+        let test = full(AIRCRAFT, root, Split::Test);
+        assert_eq!((test.len(), test.partial()), (3_333, None));
+        assert_eq!(test.class_names(), variants());
+        assert_eq!(test.class_names()[test.label(1_260) as usize], "F/A-18");
+        assert_eq!(test.id(3), id("0000003.jpg"));
+        assert_eq!((test.known(), test.split()), (Some(AIRCRAFT), Split::Test));
+        assert!(test.class_ids().is_empty());
     }
-    assert_eq!(full(AIRCRAFT, folder.path(), Split::Test).len(), 3_333);
+    // The list is whole, but not one image is there.
+    let message = refusal(AIRCRAFT, folder.path(), Split::Train);
+    assert!(
+        message.starts_with("6667 of the 6667 images of the train split"),
+        "{message}"
+    );
 
     for index in [5, 2_000] {
         fs::remove_file(data.join(format!("images/{index:07}.jpg"))).unwrap();
     }
-    let error = open_known(AIRCRAFT, folder.path(), Split::Train, Completeness::Full).unwrap_err();
+    let error = open_known(AIRCRAFT, folder.path(), Split::Test, Completeness::Full).unwrap_err();
     let expected = format!(
-        "2 of the 6667 images of the train split of FGVC-Aircraft (variants) are missing, the first is {}",
+        "2 of the 3333 images of the test split of FGVC-Aircraft (variants) are missing, the first is {}",
         data.join("images/0000005.jpg").display()
     );
     assert_eq!(error.to_string(), expected);
 
-    let some = partial(AIRCRAFT, folder.path(), Split::Train);
+    let some = partial(AIRCRAFT, folder.path(), Split::Test);
     let counts = Some(Partial {
-        expected: 6_667,
-        found: 6_665,
+        expected: 3_333,
+        found: 3_331,
     });
-    assert_eq!((some.len(), some.partial()), (6_665, counts));
+    assert_eq!((some.len(), some.partial()), (3_331, counts));
     assert_eq!(some.id(5), id("0000006.jpg"));
     assert_eq!(some.subset(&[1, 2]).partial(), counts, "subsets remember");
 }
@@ -131,6 +129,23 @@ fn marks_and_line_ends_of_other_systems_do_not_count() {
     assert_eq!(
         names(&test, &folder.path().join("images")),
         ["2.jpg", "1.jpg"]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_the_folder_is_not_read() {
+    let folder = small_aircraft(b"1 Boeing 717\n");
+    let outside = tempdir().unwrap();
+    write(&outside.path().join("secret.jpg"), "secret");
+    let link = folder.path().join("images/1.jpg");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret.jpg"), link).unwrap();
+    let test = partial(AIRCRAFT, folder.path(), Split::Test);
+    let error = test.image(0).unwrap_err();
+    assert!(
+        matches!(error, DatasetError::UnsafeName { .. }),
+        "{error:?}"
     );
 }
 
@@ -249,23 +264,22 @@ fn cub_is_joined_on_ids_and_not_on_rows() {
     );
 }
 
-/// Changes one list of CUB and gives the message of the refusal.
-fn altered_cub(list: &str, change: impl Fn(String) -> String) -> String {
-    let folder = tempdir().unwrap();
-    cub(folder.path());
-    let path = folder.path().join(list);
+/// The message of the refusal with one list of CUB changed, which is restored after it.
+fn altered_cub(root: &Path, list: &str, from: &str, to: &str) -> String {
+    let path = root.join(list);
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, change(text.clone())).unwrap();
-    assert_ne!(
-        fs::read_to_string(&path).unwrap(),
-        text,
-        "nothing was changed"
-    );
-    refusal(CUB, folder.path(), Split::Train)
+    let altered = text.replacen(from, to, 1);
+    assert_ne!(altered, text, "nothing was changed");
+    fs::write(&path, altered).unwrap();
+    let message = refusal(CUB, root, Split::Train);
+    fs::write(&path, text).unwrap();
+    message
 }
 
 #[test]
 fn lists_of_cub_that_contradict_each_other_are_refused() {
+    let folder = tempdir().unwrap();
+    cub(folder.path());
     let labels = "image_class_labels.txt";
     let cases = [
         (
@@ -341,15 +355,13 @@ fn lists_of_cub_that_contradict_each_other_are_refused() {
         ("classes.txt", "\n199 ", "\nx ", "it starts with \"x\""),
     ];
     for (list, from, to, sentence) in cases {
-        let message = altered_cub(list, |text| text.replacen(from, to, 1));
+        let message = altered_cub(folder.path(), list, from, to);
         assert!(
             message.contains(sentence) && (message.contains(list) || sentence.contains(".txt")),
             "{sentence}: {message}"
         );
     }
     // Numbers from 0 would shift every label by one.
-    let folder = tempdir().unwrap();
-    cub(folder.path());
     let zero_based = |number: usize| number - 1;
     let rows = (1..=400).map(|id: usize| format!("{id} {}", zero_based(id.div_ceil(2))));
     write(&folder.path().join(labels), lines(rows));

@@ -1,12 +1,14 @@
 //! From a listing to a data set: counts, missing files, identities.
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::{Completeness, KnownDataset, Partial};
 use crate::dataset::{Origin, Source};
+use crate::error::io_error;
 use crate::names::{id_of, safe_name};
 use crate::open::require_folder;
 use crate::{Dataset, DatasetError, Split};
@@ -56,7 +58,9 @@ impl Request {
         if let Some(id) = crate::dataset::duplicate(&ids) {
             return Err(DatasetError::DuplicateId { path: root, id });
         }
-        let source = Source::Files { root, names };
+        // A link in an unpacked archive may lead anywhere, so links out of the folder are not followed.
+        let root = fs::canonicalize(&root).map_err(io_error(&root, "opened"))?;
+        let source = Source::Listed { root, names };
         let dataset = Dataset::from_parts(self.split, class_names.into(), labels, ids, source);
         Ok(self.with_origin(dataset, class_ids))
     }

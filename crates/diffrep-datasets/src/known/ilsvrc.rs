@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::assemble::incomplete;
 use crate::DatasetError;
-use crate::mat::read_mat;
+use crate::mat::{MatFile, read_mat};
 
 /// The classes of ILSVRC2012 by the number that the development kit gives them.
 ///
@@ -21,7 +21,6 @@ pub struct IlsvrcClasses {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Class {
     wnid: String,
-    train_images: u64,
     rank: u32,
 }
 
@@ -33,8 +32,13 @@ impl IlsvrcClasses {
     /// If the file is damaged, the numbers of the classes are not 1, 2, 3 and so on, or a wnid is malformed or occurs
     /// twice.
     pub fn read(meta: &Path) -> Result<Self, DatasetError> {
+        Self::of(meta, &read_mat(meta)?)
+    }
+
+    /// The classes in a file that was read already; `meta` is what errors name.
+    pub(crate) fn of(meta: &Path, file: &MatFile) -> Result<Self, DatasetError> {
         let mut numbered = Vec::new();
-        for synset in read_mat(meta)?.records("synsets")? {
+        for synset in file.records("synsets")? {
             if synset.integer("num_children")? == 0 {
                 let wnid = synset.text("WNID")?;
                 if !is_wnid(wnid) {
@@ -43,11 +47,13 @@ impl IlsvrcClasses {
                 }
                 let class = Class {
                     wnid: wnid.to_owned(),
-                    train_images: synset.integer("num_train_images")?,
                     rank: 0,
                 };
                 numbered.push((synset.integer("ILSVRC2012_ID")?, class));
             }
+        }
+        if numbered.is_empty() {
+            return Err(incomplete(meta, "it names no class"));
         }
         numbered.sort_by_key(|(number, _)| *number);
         if !numbered
@@ -83,11 +89,6 @@ impl IlsvrcClasses {
     /// The label of a number of the kit, from 1.
     pub fn label(&self, number: u64) -> Option<u32> {
         self.class(number).map(|class| class.rank)
-    }
-
-    /// How many training images a number of the kit has.
-    pub fn train_images(&self, number: u64) -> Option<u64> {
-        self.class(number).map(|class| class.train_images)
     }
 
     fn class(&self, number: u64) -> Option<&Class> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Array, MatFault};
+use super::{Array, MatFault, parse};
 use crate::DatasetError;
 
 /// The variables of a file, and the path that errors name.
@@ -13,11 +13,17 @@ pub struct MatFile {
 }
 
 impl MatFile {
-    pub(crate) fn new(path: &Path, variables: Vec<(String, Array)>) -> Self {
-        Self {
+    /// Reads all variables from the bytes of a file; `path` is what errors name.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`].
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
+        let variables = parse(bytes).map_err(|fault| refused(path, fault))?;
+        Ok(Self {
             path: path.to_path_buf(),
             variables,
-        }
+        })
     }
 
     /// Names and values, in the file's order.

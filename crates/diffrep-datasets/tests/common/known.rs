@@ -16,8 +16,15 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {
 
 /// Makes empty files; images are opened only when they are asked for.
 pub(crate) fn touch<T: AsRef<str>>(folder: &Path, names: impl IntoIterator<Item = T>) {
+    let mut last = None;
     for name in names {
-        write(&folder.join(name.as_ref()), "");
+        let path = folder.join(name.as_ref());
+        let parent = path.parent().unwrap();
+        if last.as_deref() != Some(parent) {
+            fs::create_dir_all(parent).unwrap();
+            last = Some(parent.to_path_buf());
+        }
+        fs::File::create(&path).unwrap();
     }
 }
 
@@ -57,10 +64,11 @@ pub(crate) fn id(name: &str) -> u64 {
 
 /// File names below a folder, in the order of samples.
 pub(crate) fn names(dataset: &Dataset, folder: &Path) -> Vec<String> {
+    let folder = fs::canonicalize(folder).unwrap();
     (0..dataset.len())
         .map(|index| {
             let path = dataset.path(index).unwrap();
-            let name = path.strip_prefix(folder).unwrap();
+            let name = path.strip_prefix(&folder).unwrap();
             name.to_str().unwrap().to_owned()
         })
         .collect()
