@@ -2,6 +2,7 @@
 
 mod commands;
 mod device;
+mod memory;
 mod printer;
 
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ struct Cli {
 enum Command {
     Reproduce(commands::reproduce::ReproduceArgs),
     Classify(commands::classify::ClassifyArgs),
+    Dataset(commands::dataset::DatasetArgs),
+    Fetch(commands::fetch::FetchArgs),
+    Preprocess(commands::preprocess::PreprocessArgs),
     Extract(commands::extract::ExtractArgs),
     Probe(commands::probe::ProbeArgs),
     Finetune(commands::finetune::FinetuneArgs),
@@ -48,6 +52,7 @@ fn level(text: &str) -> Result<LevelFilter, String> {
 }
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_max_level(cli.log)
@@ -58,6 +63,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Reproduce(args) => commands::reproduce::run(args, printer),
         Command::Classify(args) => commands::classify::run(args, printer),
+        Command::Dataset(args) => commands::dataset::run(args, printer),
+        Command::Fetch(args) => commands::fetch::run(args, printer),
+        Command::Preprocess(args) => commands::preprocess::run(args, printer),
         Command::Extract(args) => commands::extract::run(args, printer),
         Command::Probe(args) => commands::probe::run(args, printer),
         Command::Select(args) => commands::select::run(args, printer),

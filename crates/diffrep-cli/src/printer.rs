@@ -58,10 +58,20 @@ impl Printer {
     /// Progress of `total` items with time left: a bar on a terminal, a line every few seconds
     /// elsewhere, nothing when quiet.
     pub(crate) fn progress(self, what: &str, total: u64) -> Progress {
+        let style = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left";
+        self.bar(what, Some(total), style)
+    }
+
+    /// The same for bytes, of which the total may not be known.
+    pub(crate) fn bytes(self, what: &str, total: Option<u64>) -> Progress {
+        let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        self.bar(what, total, style)
+    }
+
+    fn bar(self, what: &str, total: Option<u64>, style: &str) -> Progress {
         let terminal = std::io::stderr().is_terminal() && !self.quiet;
         let bar = if terminal {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let style = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left";
+            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(style) {
                 bar.set_style(style);
             }
@@ -75,7 +85,7 @@ impl Printer {
             printer: self,
             what: what.into(),
             bar,
-            total,
+            total: total.unwrap_or_default(),
             first: None,
             start: now,
             said: now,

@@ -27,6 +27,10 @@ pub enum JpegDecoder {
     Approximate,
 }
 
+/// Version of what files decode to, for those who keep what they computed of it. Raised when the
+/// same file gives other samples; 2 since JPEG files give those of Pillow.
+pub const PIXELS: u32 = 2;
+
 /// Decodes by the first bytes, whatever the extension.
 ///
 /// Palettes are looked up, alpha is dropped without compositing, CMYK is converted as Pillow does, 16-bit samples keep

@@ -45,7 +45,7 @@ mod web_dataset;
 pub use contact_sheet::{SheetOptions, contact_sheet};
 pub use cut::{CutReport, CutSpec, Description, SplitDescription, TestCut, cut_idx};
 pub use dataset::{Dataset, Pixels, Split};
-pub use decode::{JpegDecoder, MAX_PIXELS, MAX_PIXELS_PER_BYTE, decode, decode_with};
+pub use decode::{JpegDecoder, MAX_PIXELS, MAX_PIXELS_PER_BYTE, PIXELS, decode, decode_with};
 pub use error::DatasetError;
 pub use guided_crop::{RandomCrop, center_crop};
 pub use image::Image;

@@ -56,6 +56,7 @@ fn by_block(criterion: &mut Criterion) {
             encoder_hash: "random".into(),
             dtype: FeatureDtype::F32,
             shard_rows: IMAGES,
+            missing: serde_json::Value::Null,
             workers: 1,
         };
         group.bench_function(format!("up to block {block}"), |bencher| {

@@ -71,6 +71,9 @@ pub struct Extraction<'a> {
     pub dtype: FeatureDtype,
     /// Rows a shard.
     pub shard_rows: usize,
+    /// What is missing from the images, for those who read the store; null where nothing is known
+    /// to be. Changes no number.
+    pub missing: serde_json::Value,
     /// Micro-batches computed side by side, each on one thread: fills a CPU where single operators
     /// do not. Changes no number; 1 on a GPU.
     pub workers: usize,
@@ -190,6 +193,7 @@ impl Extraction<'_> {
             "settings": settings,
             "noising": self.noising,
             "noise_of": "split and id",
+            "pixels": diffrep_datasets::PIXELS,
             "micro_batch": micro_batch(self.preprocess.size),
         });
         if self.flip {
@@ -197,6 +201,7 @@ impl Extraction<'_> {
         }
         // The fingerprint of the data covers the names, so they need not be in the key.
         let mut info = determines.clone();
+        info["missing"] = self.missing.clone();
         info["classes"] = serde_json::json!(self.dataset.class_names());
         let columns = self
             .settings

@@ -66,6 +66,7 @@ fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'a Schedule)
         encoder_hash: "test".into(),
         dtype: FeatureDtype::F32,
         shard_rows: 10,
+        missing: serde_json::Value::Null,
         workers: 2,
     }
 }

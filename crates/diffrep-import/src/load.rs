@@ -91,7 +91,11 @@ pub(crate) fn finite(path: &Path, name: &str, data: TensorData) -> Result<Tensor
         .as_slice::<f32>()
         .expect("values that were converted to f32");
     // A chunk at a time, since a loop that may end at any value is not vectorised.
-    let whole = |chunk: &[f32]| chunk.iter().fold(true, |whole, value| whole & value.is_finite());
+    let whole = |chunk: &[f32]| {
+        chunk
+            .iter()
+            .fold(true, |whole, value| whole & value.is_finite())
+    };
     if values.chunks(4096).all(whole) {
         return Ok(data);
     }

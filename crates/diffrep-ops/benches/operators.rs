@@ -9,7 +9,7 @@ use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
-use diffrep_ops::{Activation, conv2d_same, group_norm, halve};
+use diffrep_ops::{Activation, PackedConv, conv2d_same, group_norm, halve};
 
 const BATCH: usize = 16;
 
@@ -39,6 +39,35 @@ fn convolutions(criterion: &mut Criterion) {
     }
 }
 
+/// Of the paper's network of 256x256 images, one image at a time.
+fn packed(criterion: &mut Criterion) {
+    for (channels, kernel, side) in [
+        (256, 3, 128),
+        (512, 3, 64),
+        (512, 3, 32),
+        (1024, 3, 16),
+        (1024, 3, 8),
+        (1024, 1, 16),
+    ] {
+        let name = format!("{kernel}x{kernel} {channels}->{channels}, {side}x{side}, one image");
+        let mut group = criterion.benchmark_group(name);
+        group.sample_size(10);
+        let x = uniform([1, channels, side, side]);
+        let weight = uniform([channels, channels, kernel, kernel]);
+        let bias = uniform([channels]);
+        let conv = PackedConv::new(weight.clone(), bias.clone(), [side, side]);
+        group.bench_function("packed", |bencher| {
+            bencher.iter(|| black_box(conv.forward(x.clone()).dims()));
+        });
+        group.bench_function("plain", |bencher| {
+            bencher.iter(|| {
+                black_box(conv2d_same(x.clone(), weight.clone(), bias.clone()).dims())
+            });
+        });
+        group.finish();
+    }
+}
+
 fn others(criterion: &mut Criterion) {
     let x = uniform([BATCH, 32, 32, 32]);
     let (scale, shift) = (uniform([BATCH, 32]), uniform([BATCH, 32]));
@@ -59,5 +88,5 @@ fn others(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions, others);
+criterion_group!(benches, convolutions, packed, others);
 criterion_main!(benches);

@@ -206,6 +206,7 @@ impl Study<'_> {
             encoder_hash: hash.into(),
             dtype: FeatureDtype::F16,
             shard_rows: SHARD_ROWS,
+            missing: serde_json::Value::Null,
             workers: self.workers,
         }
     }

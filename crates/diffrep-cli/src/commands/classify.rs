@@ -307,6 +307,7 @@ fn linear(
         encoder_hash: info.encoder_sha256.clone(),
         dtype: FeatureDtype::F32,
         shard_rows: CHUNK,
+        missing: serde_json::Value::Null,
         workers: 1,
     };
     let mut all = Vec::new();

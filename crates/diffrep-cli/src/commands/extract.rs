@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use diffrep_datasets::{Split, open};
+use diffrep_datasets::Split;
 use diffrep_extract::{Extraction, Noising, Setting, Settings};
 use diffrep_import::{load, read_arch};
 use diffrep_pool::PoolSize;
@@ -10,6 +10,7 @@ use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder};
 
+use crate::commands::data::DataArgs;
 use crate::commands::input::{
     FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
 };
@@ -27,8 +28,8 @@ use crate::printer::{Printer, human_duration};
     --t 10 --block 7 --pool 4 --out runs/features-train\n  \
     diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f")]
 pub(crate) struct ExtractArgs {
-    /// Folder of images: IDX files, or one folder a class.
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Which split: train, validation or test.
     #[arg(long, default_value = "train")]
     split: SplitArg,
@@ -105,11 +106,12 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         SplitArg::Validation => Split::Validation,
         SplitArg::Test => Split::Test,
     };
-    let dataset = open(&args.data, split)?;
+    let dataset = args.data.open(split)?;
     let dataset = match args.limit {
         Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
         None => dataset,
     };
+    let (dataset, missing) = args.data.look_at(dataset, printer)?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let encoder = load(&args.checkpoint, arch, &device)?;
     let record = training_record(&encoder.metadata)?;
@@ -155,6 +157,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             DtypeArg::Bf16 => FeatureDtype::Bf16,
         },
         shard_rows: args.shard_rows,
+        missing: serde_json::to_value(&missing)?,
         workers: args.device.workers(),
     };
     let network = encoder
@@ -181,6 +184,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         printer.result(&serde_json::to_string_pretty(&serde_json::json!({
             "store": args.out,
             "images": dataset.len(),
+            "missing": missing,
             "columns": columns,
             "seconds": seconds,
         }))?);
@@ -192,6 +196,9 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             columns.join(", "),
             human_duration(seconds)
         ));
+        if let Some(sentence) = missing.sentence() {
+            printer.result(&sentence);
+        }
     }
     Ok(())
 }

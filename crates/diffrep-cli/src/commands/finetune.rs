@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
-use diffrep_datasets::{Dataset, Split, available_splits, balanced_subset, open};
+use diffrep_datasets::{Dataset, Split, balanced_subset};
 use diffrep_heads::FeedbackSpec;
 use diffrep_import::{load, read_arch};
 use diffrep_pool::PoolSize;
@@ -21,9 +21,8 @@ use diffrep_taps::{BlockIndex, Encoder};
 use diffrep_unet::{UNet, training_memory};
 use serde::Serialize;
 
-use crate::commands::input::{
-    FitArg, HeadWord, preprocess_of, schedule_of, train_and_validation, training_record,
-};
+use crate::commands::data::{DataArgs, Missing};
+use crate::commands::input::{FitArg, HeadWord, preprocess_of, schedule_of, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -43,8 +42,8 @@ use crate::printer::{Printer, human_duration};
     diffrep finetune photos/ --checkpoint model.pt --t 90 --block 24 --pool 16 --head fusion \\\n      \
     --train feedback --out runs/feedback")]
 pub(crate) struct FinetuneArgs {
-    /// Folder of images: IDX files, or one folder a class.
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The diffusion model.
     #[arg(long)]
     checkpoint: PathBuf,
@@ -136,6 +135,8 @@ struct Results<'a> {
     seed: u64,
     trainable: diffrep_probe::Trainable,
     images: [usize; 3],
+    /// Of training, validation and test images.
+    missing: [Missing; 3],
     tried: Vec<Tried>,
     chosen: usize,
     test: Option<Score>,
@@ -205,13 +206,22 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     if args.memory {
         return say_memory(args, &reading, &recipe, &network, printer);
     }
-    let (train, validation) = train_and_validation(&args.data)?;
+    let (train, validation) = args.data.train_and_validation()?;
     let train = match args.per_class {
         None => train,
         Some(count) => train.subset(&balanced_subset(train.labels(), count, args.seed)?),
     };
-    let test = available_splits(&args.data)?.contains(&Split::Test);
-    let test = test.then(|| open(&args.data, Split::Test)).transpose()?;
+    let test = args.data.has_test()?;
+    let test = test.then(|| args.data.open(Split::Test)).transpose()?;
+    let (train, missing_train) = args.data.look_at(train, printer)?;
+    let (validation, missing_validation) = args.data.look_at(validation, printer)?;
+    let (test, missing_test) = match test {
+        None => (None, Missing::default()),
+        Some(test) => {
+            let (test, missing) = args.data.look_at(test, printer)?;
+            (Some(test), missing)
+        }
+    };
     let augment = Augment {
         fresh_noise: !args.fixed_noise,
         flip: !args.no_flip,
@@ -333,6 +343,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             validation.len(),
             test.as_ref().map_or(0, Dataset::len),
         ],
+        missing: [missing_train, missing_validation, missing_test],
         tried: tried
             .into_iter()
             .zip(&points)

@@ -6,9 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use diffrep_artifact::Sha256Hex;
-use diffrep_datasets::{
-    Channels, Dataset, Fit, HoldOut, Preprocess, Split, available_splits, hold_out, open,
-};
+use diffrep_datasets::{Channels, Fit, Preprocess};
 use diffrep_heads::{HeadError, HeadSpec};
 use diffrep_import::preset;
 use diffrep_pretrain::TrainingRecord;
@@ -130,20 +128,6 @@ pub(crate) fn preprocess(network: &UNetConfig, fit: Fit) -> Result<Preprocess> {
         channels,
         fit,
     })
-}
-
-/// The training images and the official validation split, or a tenth of the training images held out.
-///
-/// # Errors
-///
-/// When there are no training images, or one cannot be read.
-pub(crate) fn train_and_validation(data: &Path) -> Result<(Dataset, Dataset)> {
-    let all = open(data, Split::Train)?;
-    if available_splits(data)?.contains(&Split::Validation) {
-        return Ok((all, open(data, Split::Validation)?));
-    }
-    let (train, validation) = hold_out(all.labels(), HoldOut::Fraction(0.1), 0)?;
-    Ok((all.subset(&train), all.subset(&validation)))
 }
 
 /// A head as a user says it.

@@ -1,12 +1,16 @@
 //! One file for each subcommand.
 
 pub(crate) mod classify;
+pub(crate) mod data;
+pub(crate) mod dataset;
 pub(crate) mod extract;
+pub(crate) mod fetch;
 pub(crate) mod finetune;
 pub(crate) mod forward;
 pub(crate) mod import;
 pub(crate) mod input;
 pub(crate) mod inspect;
+pub(crate) mod preprocess;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
 pub(crate) mod reproduce;

@@ -14,6 +14,7 @@ use diffrep_taps::Condition;
 use diffrep_train::{AdamWConfig, LearningRate};
 use diffrep_unet::{ClassifierPool, Kind, UNet, UNetConfig};
 
+use crate::commands::data::DataArgs;
 use crate::commands::input::{FitArg, preprocess};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
@@ -29,8 +30,8 @@ use crate::printer::{Printer, human_duration};
     diffrep pretrain photos/ --arch net.json --batch 32 --device cuda:0 --out runs/photos\n  \
     diffrep pretrain fixtures/fashion-mnist --classifier --epochs 20 --out runs/classifier")]
 pub(crate) struct PretrainArgs {
-    /// Folder of images: IDX files, or one folder a class.
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Folder of the run.
     #[arg(long)]
     out: PathBuf,
@@ -95,7 +96,8 @@ pub(crate) fn parse_schedule(text: &str) -> Result<ScheduleKind, String> {
 
 pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let dataset = diffrep_datasets::open(&args.data, Split::Train)?;
+    let dataset = args.data.open(Split::Train)?;
+    let (dataset, missing) = args.data.look_at(dataset, printer)?;
     let config = configure(args, &dataset)?;
     create_dir_all(&args.out)?;
     let _lock = Lock::acquire(&args.out)?;
@@ -179,9 +181,13 @@ pub(crate) fn run(args: &PretrainArgs, printer: Printer) -> Result<()> {
             "model": model,
             "sha256": hash,
             "training": training,
+            "missing": missing,
         }))?);
     } else {
         printer.result(&format!("{}: SHA-256 {hash}", model.display()));
+        if let Some(sentence) = missing.sentence() {
+            printer.result(&sentence);
+        }
     }
     Ok(())
 }

@@ -15,9 +15,8 @@ use diffrep_taps::Encoder;
 use serde::Serialize;
 
 use super::reproduce::{select::grid, watched};
-use crate::commands::input::{
-    FitArg, preprocess_of, schedule_of, train_and_validation, training_record,
-};
+use crate::commands::data::{DataArgs, Missing};
+use crate::commands::input::{FitArg, preprocess_of, schedule_of, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -36,8 +35,8 @@ const SHOWN: usize = 5;
     diffrep select photos/ --checkpoint model.pt --t 10,30,60,90,150,300 --block 13,19,22,24,26,30 \\\n      \
     --pool 1,2 --search grid --out runs/select --json")]
 pub(crate) struct SelectArgs {
-    /// Folder of images: IDX files, or one folder a class.
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The diffusion model.
     #[arg(long)]
     checkpoint: PathBuf,
@@ -99,6 +98,8 @@ struct Outcome<'a> {
     recipe: &'a Recipe,
     seed: u64,
     per_class: [usize; 2],
+    /// Of training and validation images.
+    missing: [Missing; 2],
     settings_in_grid: usize,
     forwards_of_grid: usize,
     selected: &'a Selected,
@@ -129,7 +130,9 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
         !grid.is_empty(),
         "every pool is larger than the maps of these blocks: choose smaller ones"
     );
-    let (train, validation) = train_and_validation(&args.data)?;
+    let (train, validation) = args.data.train_and_validation()?;
+    let (train, missing) = args.data.look_at(train, printer)?;
+    let (validation, missing_validation) = args.data.look_at(validation, printer)?;
     let per_class = [
         args.per_class
             .map_or_else(|| smallest(train.labels()), Ok)?,
@@ -178,6 +181,7 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
         recipe: &recipe,
         seed: args.seed,
         per_class,
+        missing: [missing, missing_validation],
         settings_in_grid: grid.len(),
         forwards_of_grid: steps.len() * classes * per_class.iter().sum::<usize>(),
         selected: &selected,
@@ -192,7 +196,7 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
     let s = selected.setting;
     printer.say(&format!(
         "use: diffrep extract {} --checkpoint {} --t {} --block {} --pool {} ({})",
-        args.data.display(),
+        args.data.path().display(),
         args.checkpoint.display(),
         s.t.unwrap_or(0),
         s.block,

@@ -30,7 +30,8 @@ use diffrep_report::Report;
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_unet::UNet;
 
-use crate::commands::input::{preprocess_of, schedule_of, train_and_validation, training_record};
+use crate::commands::data::DataArgs;
+use crate::commands::input::{preprocess_of, schedule_of, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -212,7 +213,7 @@ fn splits(
             data.display()
         );
     }
-    let (train, validation) = train_and_validation(data)?;
+    let (train, validation) = DataArgs::of(data).train_and_validation()?;
     let test = open(data, Split::Test)?;
     let cut = |dataset: Dataset, per_class: Option<usize>| -> Result<Dataset> {
         Ok(match per_class {
