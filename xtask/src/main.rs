@@ -7,9 +7,13 @@
     reason = "a command-line program"
 )]
 
+mod bench;
+mod binary;
 mod ci;
 mod fixtures;
+mod parity;
 mod process;
+mod python;
 mod reproduce;
 mod tidy;
 mod tree;
@@ -25,6 +29,8 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 
 Commands:
   reproduce  build diffrep in release mode and run its experiments
+  parity     compare the paper's network at full size with PyTorch
+  bench      time diffrep against PyTorch and Pillow in pairs
   tidy       check the rules of the house: layers, manifests, documents
   fixtures   check the files under fixtures/ against their hashes
   ci         run everything that continuous integration runs
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
 fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
     match command {
         "reproduce" => reproduce::run(arguments),
+        "parity" => parity::run(arguments),
+        "bench" => bench::run(arguments),
         "tidy" => tidy::run(arguments),
         "fixtures" => fixtures::run(arguments),
         "ci" => ci::run(arguments),

@@ -1,11 +1,11 @@
 //! `cargo xtask reproduce`: from a clone to results in one command.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::process;
+use crate::{binary, process};
 
 const HELP: &str = "\
 Build `diffrep` in release mode and run its experiments.
@@ -30,12 +30,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let arguments = Arguments::parse(arguments)?;
-    let built = process::status(&mut arguments.build())?;
+    let (built, program) = binary::build(&arguments.features)?;
     if !built.success() {
         return Ok(process::exit_code(built));
     }
-    let this = std::env::current_exe().context("the path of this program is unknown")?;
-    let program = beside(&this).context("this program lies in no target folder")?;
     let ran = process::status(&mut arguments.reproduce(&program))?;
     Ok(process::exit_code(ran))
 }
@@ -68,14 +66,6 @@ impl Arguments {
         Ok(parsed)
     }
 
-    fn build(&self) -> Command {
-        let mut command = process::cargo(&["build", "--release", "--locked", "-p", "diffrep-cli"]);
-        for list in &self.features {
-            command.args(["--features", list]);
-        }
-        command
-    }
-
     fn reproduce(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -84,17 +74,6 @@ impl Arguments {
             .current_dir(process::root());
         command
     }
-}
-
-/// The release build of `diffrep` in the target folder that holds `this` program, wherever
-/// cargo's settings put that folder.
-fn beside(this: &Path) -> Option<PathBuf> {
-    let target = this.parent()?.parent()?;
-    Some(
-        target
-            .join("release")
-            .join(format!("diffrep{}", std::env::consts::EXE_SUFFIX)),
-    )
 }
 
 #[cfg(test)]
@@ -125,7 +104,7 @@ mod tests {
         assert_eq!(arguments.features, ["cuda", "tch"]);
         assert_eq!(arguments.passed_on, ["--quick", "smoke", "--features"]);
 
-        let build = process::shown(&arguments.build());
+        let build = process::shown(&binary::building(&arguments.features));
         assert!(
             build.ends_with("-p diffrep-cli --features cuda --features tch"),
             "{build}"
@@ -145,12 +124,5 @@ mod tests {
                 .to_string()
                 .contains("needs a list")
         );
-    }
-
-    #[test]
-    fn the_binary_is_looked_for_in_our_own_target_folder() {
-        let found = beside(Path::new("/a/target/debug/xtask")).unwrap();
-        assert_eq!(found.parent(), Some(Path::new("/a/target/release")));
-        assert_eq!(beside(Path::new("xtask")), None);
     }
 }

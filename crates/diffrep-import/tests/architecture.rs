@@ -194,14 +194,28 @@ fn a_written_network_comes_back_bit_by_bit() {
 
     write(&half, &network, WeightDtype::F16, &BTreeMap::new()).unwrap();
     let sizes = [&first, &half].map(|path| std::fs::metadata(path).unwrap().len());
-    assert!(sizes[1] < sizes[0] * 6 / 10, "{sizes:?}");
+    assert!(sizes[1] < sizes[0] * 7 / 10, "{sizes:?}");
     let back = load(&half, None, &device).unwrap();
-    assert!(
-        back.report
-            .tensors
-            .iter()
-            .all(|tensor| tensor.fate == Fate::Converted(Dtype::F16))
-    );
+    // By the reference's rule, told here by the names that it has for convolutions of blocks.
+    let convolution = |name: &str| {
+        let ends = [
+            "in_layers.2",
+            "out_layers.3",
+            "skip_connection",
+            "qkv",
+            "proj_out",
+            "input_blocks.0.0",
+        ];
+        let layer = name.trim_end_matches(".weight").trim_end_matches(".bias");
+        ends.iter().any(|end| layer.ends_with(end))
+    };
+    for tensor in &back.report.tensors {
+        let expected = match convolution(&tensor.name) {
+            true => Fate::Converted(Dtype::F16),
+            false => Fate::Applied,
+        };
+        assert_eq!(tensor.fate, expected, "{}", tensor.name);
+    }
     for ((_, before), (_, after)) in state_dict(&network)
         .into_iter()
         .zip(state_dict(&back.network))

@@ -336,7 +336,10 @@ fn values_that_cannot_be_written_leave_no_file() {
         })
     };
     let metadata = BTreeMap::new();
-    let error = write(&path, &with_first(1e6), WeightDtype::F16, &metadata).unwrap_err();
+    let large = with_state_dict(network.clone(), |key| {
+        (key == "input_blocks.0.0.bias").then(|| TensorData::new(vec![1e6f32; 32], [32]))
+    });
+    let error = write(&path, &large, WeightDtype::F16, &metadata).unwrap_err();
     assert!(matches!(error, ImportError::Overflow { .. }), "{error:?}");
     let error = write(&path, &with_first(f32::NAN), WeightDtype::F32, &metadata).unwrap_err();
     assert!(matches!(error, ImportError::NotFinite { .. }), "{error:?}");

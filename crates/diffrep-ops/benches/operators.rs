@@ -60,9 +60,7 @@ fn packed(criterion: &mut Criterion) {
             bencher.iter(|| black_box(conv.forward(x.clone()).dims()));
         });
         group.bench_function("plain", |bencher| {
-            bencher.iter(|| {
-                black_box(conv2d_same(x.clone(), weight.clone(), bias.clone()).dims())
-            });
+            bencher.iter(|| black_box(conv2d_same(x.clone(), weight.clone(), bias.clone()).dims()));
         });
         group.finish();
     }

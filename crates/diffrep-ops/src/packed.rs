@@ -15,10 +15,8 @@ pub struct PackedConv(Inner);
 
 #[derive(Clone, Debug)]
 enum Inner {
-    Plain {
-        weight: Tensor<4>,
-        bias: Tensor<1>,
-    },
+    /// Weight and bias.
+    Plain(Box<(Tensor<4>, Tensor<1>)>),
     #[cfg(all(feature = "flex", target_arch = "x86_64"))]
     Packed(std::sync::Arc<crate::cpu::packed::Packed>),
 }
@@ -37,13 +35,14 @@ impl PackedConv {
             return Self(Inner::Packed(std::sync::Arc::new(packed)));
         }
         let _ = (height, width);
-        Self(Inner::Plain { weight, bias })
+        Self(Inner::Plain(Box::new((weight, bias))))
     }
 
     /// Bytes that weights and bias take in memory.
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            Inner::Plain { weight, bias } => {
+            Inner::Plain(parts) => {
+                let (weight, bias) = &**parts;
                 let values = weight.dims().iter().product::<usize>() + bias.dims()[0];
                 values * weight.dtype().size()
             }
@@ -62,7 +61,7 @@ impl PackedConv {
     /// If `x` has another number of channels.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.0 {
-            Inner::Plain { weight, bias } => conv2d_same(x, weight.clone(), bias.clone()),
+            Inner::Plain(parts) => conv2d_same(x, parts.0.clone(), parts.1.clone()),
             #[cfg(all(feature = "flex", target_arch = "x86_64"))]
             Inner::Packed(weights) => kernels::forward(x, weights),
         }
@@ -80,7 +79,7 @@ impl PackedConv {
     /// If `x` has another number of channels, or `addend` another shape than the result.
     pub fn forward_plus(&self, x: Tensor<4>, addend: Tensor<4>) -> Tensor<4> {
         match &self.0 {
-            Inner::Plain { .. } => addend + self.forward(x),
+            Inner::Plain(_) => addend + self.forward(x),
             #[cfg(all(feature = "flex", target_arch = "x86_64"))]
             Inner::Packed(weights) => kernels::forward_plus(x, addend, weights),
         }

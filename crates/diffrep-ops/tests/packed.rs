@@ -51,7 +51,10 @@ impl Case {
     }
 
     fn x(&self) -> Tensor<4> {
-        values([self.batch, self.channels[0], self.size[0], self.size[1]], 1)
+        values(
+            [self.batch, self.channels[0], self.size[0], self.size[1]],
+            1,
+        )
     }
 
     fn check(&self) {
@@ -59,7 +62,10 @@ impl Case {
         let expected = conv2d_same(self.x(), weight, bias);
         let addend = values(expected.dims(), 4);
         let found = error(&numbers(conv.forward(self.x())), &numbers(expected.clone()));
-        let name = format!("{:?} {:?}, kernel {}", self.channels, self.size, self.kernel);
+        let name = format!(
+            "{:?} {:?}, kernel {}",
+            self.channels, self.size, self.kernel
+        );
         // The bound that a form must hold to be used at all; a broken transform is off by one.
         assert!(found < 3e-5, "{name}: {found}");
         let plus = numbers(conv.forward_plus(self.x(), addend.clone()));

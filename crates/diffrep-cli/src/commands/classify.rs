@@ -233,9 +233,12 @@ fn classify(
     };
     let mut progress = printer.progress("classify", ids.len() as u64);
     let logits = match saved {
-        Saved::Linear(head) => linear(head, &network, &dataset, preprocess, device, |done| {
-            progress.at(done as u64, "");
-        })?,
+        Saved::Linear(head) => {
+            let network = network.up_to(head.info.setting.block).packed();
+            linear(head, &network, &dataset, preprocess, device, |done| {
+                progress.at(done as u64, "");
+            })?
+        }
         Saved::Any(saved) => {
             let images = Images {
                 dataset: &dataset,

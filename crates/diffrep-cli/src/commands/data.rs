@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use diffrep_datasets::{
     Completeness, Dataset, DatasetError, HoldOut, KnownDataset, OnError, Partial, Split,
     available_splits, check, hold_out, open, open_known,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::printer::Printer;
 
@@ -42,7 +42,8 @@ enum BadImageArg {
 }
 
 /// What is missing from the images that a result is about.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Missing {
     /// How much of an official split there is, if not all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,8 +182,7 @@ impl DataArgs {
                 asked,
                 first,
             };
-            return Err(anyhow::Error::new(error)
-                .context("use --on-bad-image skip to leave such images out"));
+            bail!("{error}\nhint: --on-bad-image skip leaves such images out and counts them");
         }
         missing.skipped = bad.len();
         let kept: Vec<usize> = (0..dataset.len())

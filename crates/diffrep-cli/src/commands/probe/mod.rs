@@ -18,6 +18,7 @@ use diffrep_stats::{Interval, PairedDifference, Spread, paired_bootstrap_seeds, 
 use diffrep_store::Store;
 use serde::Serialize;
 
+use crate::commands::data::Missing;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 use bench::{Bench, Chosen, Fit, Fitted, Scored, Wanted};
@@ -218,8 +219,17 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             test,
         });
     }
+    let missing = sources
+        .iter()
+        .filter_map(|source| {
+            let missing = source.missing();
+            let sentence = missing.sentence()?;
+            Some((source.path.clone(), missing, sentence))
+        })
+        .collect();
     let outcome = Outcome {
         args,
+        missing,
         recipe: &recipe,
         groups: &groups,
         fits: &fits,
@@ -231,6 +241,9 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         printer.result(&outcome.json()?);
     } else {
         printer.result(&outcome.table());
+        for (path, _, sentence) in &outcome.missing {
+            printer.result(&format!("{}: {sentence}", path.display()));
+        }
     }
     Ok(())
 }
@@ -288,6 +301,8 @@ impl Whole {
 /// What is told at the end.
 struct Outcome<'a> {
     args: &'a ProbeArgs,
+    /// What is missing from the images of a store, and the same as a sentence.
+    missing: Vec<(PathBuf, Missing, String)>,
     recipe: &'a AnyRecipe,
     groups: &'a [Vec<String>],
     fits: &'a [Fit],
@@ -316,6 +331,11 @@ impl Outcome<'_> {
             "head": head,
             "parameters": chosen.parameters,
             "recipe": self.recipe,
+            "missing": self
+                .missing
+                .iter()
+                .map(|(path, missing, _)| serde_json::json!({ "store": path, "missing": missing }))
+                .collect::<Vec<_>>(),
             "held_out": self.args.validation.is_none(),
             "tried": tried.collect::<Vec<_>>(),
             "chosen": self.groups[self.best],
@@ -428,7 +448,9 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
     let mut classes: Vec<String> = serde_json::from_value(info["classes"].clone())
         .context("its manifest tells no class names: extract it anew")?;
     classes.truncate(bench.classes);
-    let encoder_sha256 = serde_json::from_value(info["encoder"].clone())?;
+    // Behind the hash stands the precision of the features, if it is not f32.
+    let encoder: String = serde_json::from_value(info["encoder"].clone())?;
+    let encoder_sha256 = encoder.split(' ').next().unwrap_or_default().to_owned();
     let preprocess = serde_json::from_value(info["preprocess"].clone())?;
     let noise_seed = serde_json::from_value(info["noising"]["seed"].clone())?;
     match (&fit.head, group) {

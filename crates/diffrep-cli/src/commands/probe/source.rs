@@ -8,6 +8,8 @@ use diffrep_extract::Setting;
 use diffrep_probe::{Features, MapColumn, Maps};
 use diffrep_store::Store;
 
+use crate::commands::data::Missing;
+
 /// Share of the training samples of each class that is held out to choose on, where nothing else is
 /// given for that.
 const HELD_OUT: f64 = 0.2;
@@ -51,6 +53,15 @@ impl Source {
             kind,
             labels,
         })
+    }
+
+    /// What is missing from its images, as far as a store tells.
+    pub(super) fn missing(&self) -> Missing {
+        let told = self
+            .store()
+            .map(|store| store.spec().info["missing"].clone());
+        told.and_then(|told| serde_json::from_value(told).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn labels(&self) -> &[u32] {
@@ -124,7 +135,7 @@ impl Source {
         match (&self.kind, &other.kind) {
             (Kind::Store(first), Kind::Store(second)) => {
                 let (first, second) = (&first.spec().info, &second.spec().info);
-                for part in ["encoder", "preprocess", "schedule", "noising"] {
+                for part in ["encoder", "preprocess", "pixels", "schedule", "noising"] {
                     ensure!(
                         first.get(part) == second.get(part),
                         "the features in {earlier} and {later} are not of the same kind: their \
