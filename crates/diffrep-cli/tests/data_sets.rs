@@ -98,7 +98,7 @@ fn preprocess_flips_draws_and_converts() {
     let dir = tempfile::tempdir().unwrap();
     let image = format!("{PREPROCESS}/jpg_422.jpg");
     let write = |name: &str, more: &[&str]| {
-        let out = dir.path().join(name);
+        let out = dir.path().join(name).with_extension("safetensors");
         let text = out.display().to_string();
         works(
             &[
@@ -135,7 +135,7 @@ fn preprocess_flips_draws_and_converts() {
     let shape = whole.tensor("jpg_422").unwrap().shape().to_vec();
     assert!(shape[0] > 48 && shape[2] == 3, "{shape:?}");
 
-    let out = dir.path().join("f").display().to_string();
+    let out = dir.path().join("f.safetensors").display().to_string();
     let twice = fails(&["preprocess", &image, &image, "--out", &out]);
     assert!(twice.contains("two images are called `jpg_422`"), "{twice}");
 }
@@ -146,7 +146,8 @@ fn inspect_counts_what_is_there() {
     pictures(&dir.path().join("train"), true);
     pictures(&dir.path().join("test"), false);
     let path = dir.path().display().to_string();
-    let sheet = dir.path().join("sheet.png");
+    let sheets = tempfile::tempdir().unwrap();
+    let sheet = sheets.path().join("sheet.png");
     let sheet_text = sheet.display().to_string();
     let found = json(&["dataset", "inspect", &path, "--sheet", &sheet_text]);
     assert_eq!(found["class_names"], serde_json::json!(["bright", "dark"]));
@@ -184,6 +185,10 @@ fn known_data_sets_are_listed_and_held_to() {
     let path = dir.path().display().to_string();
     let error = fails(&["dataset", "inspect", &path, "--dataset", "flowers"]);
     assert!(error.contains("Flowers"), "{error}");
+    // Without its name it is not taken for class folders.
+    std::fs::write(dir.path().join("setid.mat"), "").unwrap();
+    let error = fails(&["dataset", "inspect", &path]);
+    assert!(error.contains("--dataset flowers"), "{error}");
     // The fixture is a part of the training split.
     let out = dir.path().join("store").display().to_string();
     let extract = [
@@ -278,6 +283,8 @@ fn what_can_be_fetched_is_told_without_a_network() {
         told.contains("1. ") && error.contains("by hand"),
         "{told}{error}"
     );
+    let error = fails(&["fetch", "dogs", "--verify", "--out", "nowhere"]);
+    assert!(error.contains("nothing to verify"), "{error}");
     let error = fails(&["fetch", "cifar"]);
     assert!(
         error.contains("no `cifar`") && error.contains("nabirds"),

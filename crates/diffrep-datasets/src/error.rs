@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use diffrep_artifact::ArtifactError;
 
-use crate::{Skipped, Split};
+use crate::{KnownDataset, Skipped, Split};
 
 /// Every error of this crate.
 ///
@@ -58,11 +58,36 @@ pub enum DatasetError {
 
     /// A class folder holds no image.
     #[error(
-        "the class folder {path} holds no image; expected files ending in .jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff or .webp",
+        "the class folder {path} holds no image; expected PNG or JPEG files; remove the folder or put images into it",
         path = .path.display()
     )]
     EmptyClass {
         /// The class folder.
+        path: PathBuf,
+    },
+
+    /// A folder holds the lists of a known data set, whose classes its folders do not tell.
+    #[error(
+        "{path} holds {marker} and looks like {title}, whose classes and splits are not its folders: open it as the known data set {known} (--dataset {known})",
+        path = .path.display(),
+        title = .known.title()
+    )]
+    LooksLike {
+        /// The folder.
+        path: PathBuf,
+        /// What gave it away.
+        marker: &'static str,
+        /// What it looks like.
+        known: KnownDataset,
+    },
+
+    /// A folder that would be a class is called like a split.
+    #[error(
+        "the folder {path} is called like a split and would be taken for a class; splits are folders train, val and test (in lower case) with one folder of images for each class",
+        path = .path.display()
+    )]
+    SplitAsClass {
+        /// The folder.
         path: PathBuf,
     },
 

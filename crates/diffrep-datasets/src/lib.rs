@@ -20,6 +20,7 @@ mod known;
 pub mod list;
 mod list_files;
 mod loader;
+mod markers;
 pub mod mat;
 mod names;
 mod open;

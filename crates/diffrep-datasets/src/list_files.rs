@@ -38,7 +38,7 @@ const LABEL_COLUMNS: [&str; 6] = [
 ];
 
 /// The most classes that numbers may stand for.
-pub(crate) const MOST_CLASSES: u32 = 1_000_000;
+pub(crate) const MOST_CLASSES: u32 = 100_000;
 
 /// The lists in a folder, with the split of each.
 pub(crate) fn lists(folder: &Path) -> Vec<(Split, PathBuf)> {
@@ -82,9 +82,9 @@ pub(crate) fn open(
     let classes = Classes::of(
         &tables
             .iter()
-            .map(|(_, _, lines)| lines.as_slice())
+            .map(|(_, path, lines)| (path.as_path(), lines.as_slice()))
             .collect::<Vec<_>>(),
-    );
+    )?;
     let chosen = tables.into_iter().find(|(other, _, _)| *other == split);
     let (_, path, lines) = chosen.expect("the split is available");
 
@@ -133,14 +133,33 @@ enum Classes {
 
 impl Classes {
     /// The first list is that of training, if there is one.
-    fn of(lists: &[&[LabelledName]]) -> Self {
-        let all = || lists.iter().copied().flatten();
-        if all().all(|line| number(&line.label).is_some()) {
-            let highest = all().filter_map(|line| number(&line.label)).max();
-            return Self::Numbers(highest.unwrap_or(0));
+    ///
+    /// Labels are numbers or names; some of each are a mistake in the list that would go unnoticed.
+    fn of(lists: &[(&Path, &[LabelledName])]) -> Result<Self, DatasetError> {
+        let all = || {
+            let lists = lists.iter();
+            lists.flat_map(|(path, lines)| lines.iter().map(|line| (*path, line)))
+        };
+        let highest = all().filter_map(|(_, line)| number(&line.label)).max();
+        let name = all().find(|(_, line)| number(&line.label).is_none());
+        match (highest, name) {
+            (Some(highest), None) => Ok(Self::Numbers(highest)),
+            (Some(_), Some((path, line))) => Err(list_error(
+                path,
+                line.number,
+                format!(
+                    "the label {:?} is no number from 0 to {}, and other labels are; a header is \
+                     `path,label`",
+                    line.label,
+                    MOST_CLASSES - 1
+                ),
+            )),
+            (None, _) => {
+                let names: BTreeSet<&str> =
+                    lists[0].1.iter().map(|line| line.label.as_str()).collect();
+                Ok(Self::Names(names.into_iter().map(str::to_owned).collect()))
+            }
         }
-        let names: BTreeSet<&str> = lists[0].iter().map(|line| line.label.as_str()).collect();
-        Self::Names(names.into_iter().map(str::to_owned).collect())
     }
 
     fn label(&self, text: &str) -> Result<u32, String> {
@@ -164,7 +183,7 @@ impl Classes {
     }
 }
 
-/// A label that is a number of a class, and not too high for one; a higher one counts as a name.
+/// A label that is a number of a class, and not too high for one.
 fn number(text: &str) -> Option<u32> {
     let number = text.parse().ok()?;
     (number < MOST_CLASSES).then_some(number)

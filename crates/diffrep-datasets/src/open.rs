@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::error::io_error;
 use crate::web_dataset::Shards;
 use crate::{
-    Dataset, DatasetError, Split, cls_loc, idx_folder, imagenet, list_files, parquet_files, tree,
-    web_dataset,
+    Dataset, DatasetError, Split, cls_loc, idx_folder, imagenet, list_files, markers,
+    parquet_files, tree, web_dataset,
 };
 
 /// Opens one split of the data set in a folder, recognising its layout, of which the first of these that fits counts.
@@ -151,6 +151,7 @@ impl Layout {
             return Ok(Self::ImageNetArchives(archives));
         }
         if tree::has_class_with_images(path)? {
+            markers::refuse(path)?;
             return Ok(Self::ClassFolders);
         }
         let files = parquet_files::splits(path)?;
@@ -164,6 +165,7 @@ impl Layout {
             return Ok(Self::Lists(lists));
         }
         if !tree::class_names(path)?.is_empty() {
+            markers::refuse(path)?;
             return Ok(Self::ClassFolders);
         }
         Err(DatasetError::NoDataset {

@@ -102,6 +102,11 @@ impl<R: Read + Seek> Walk<'_, R> {
     /// The next header, or nothing at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>, DatasetError> {
         if self.position >= self.end {
+            tracing::warn!(
+                archive = %self.path.display(),
+                "no mark at the end: members after byte {} may have been cut off",
+                self.position
+            );
             return Ok(None);
         }
         if self.end - self.position < BLOCK {

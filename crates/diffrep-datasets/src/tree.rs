@@ -148,7 +148,8 @@ fn list(folder: &Path) -> Result<Entries, DatasetError> {
             .file_name()
             .into_string()
             .map_err(|_| DatasetError::NotUtf8 { path: path.clone() })?;
-        if name.starts_with('.') {
+        // What macOS puts into archives is no class either.
+        if name.starts_with('.') || name == "__MACOSX" {
             continue;
         }
         let kind = entry.file_type().map_err(io_error(&path, "examined"))?;

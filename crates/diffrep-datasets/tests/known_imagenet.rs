@@ -29,22 +29,16 @@ const OF_THE_50: [(&str, u32, u32); 4] = [
     ("n07753592", 49, 954),
 ];
 
-/// 1,000 wnids in ascending order with those of [`OF_THE_50`] where they belong.
+/// Those of the 1,000 classes.
 fn wnids() -> Vec<String> {
-    let mut wnids = vec![String::new(); 1_000];
+    let wnids: Vec<String> = include_str!("../src/known/imagenet_wnids.txt")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert!(wnids.len() == 1_000 && wnids.is_sorted());
     for (wnid, _, label) in OF_THE_50 {
-        wnids[label as usize] = wnid.to_owned();
+        assert_eq!(wnids[label as usize], wnid);
     }
-    let mut last = 1_440_764;
-    for wnid in &mut wnids {
-        if wnid.is_empty() {
-            last += 1;
-            *wnid = format!("n{last:08}");
-        } else {
-            last = wnid[1..].parse().unwrap();
-        }
-    }
-    assert!(wnids.is_sorted());
     wnids
 }
 
@@ -94,10 +88,23 @@ fn imagenet_opens_from_class_folders_with_validation_as_test() {
                 .contains("no official validation split")
         );
         fs::remove_dir_all(folder.path().join(train).join("n01601694")).unwrap();
+        let error = open_known(IMAGENET, folder.path(), Split::Train, Completeness::Full);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("it gives 999 classes")
+        );
+        // Those after a class that is missing keep their labels.
+        let set = partial(IMAGENET, folder.path(), Split::Train);
+        assert_eq!(set.class_names().len(), 1_000);
+        assert_eq!((set.len(), set.label(998)), (999, 999));
+        let foreign = format!("{train}/n00000001/a.jpg");
+        touch(folder.path(), [foreign.as_str()]);
         let message = refusal(IMAGENET, folder.path(), Split::Train);
         assert!(
-            message.contains("it gives 999 classes"),
-            "its absence would shift labels: {message}"
+            message.contains("n00000001 is not among the 1000"),
+            "{message}"
         );
     }
 }
@@ -108,7 +115,12 @@ fn fifty_classes_are_taken_by_wnid() {
     imagenet(folder.path(), "train", "val");
     for split in [Split::Train, Split::Test] {
         let set = partial(IMAGENET_50, folder.path(), split);
-        assert_eq!(set.labels(), OF_THE_50.map(|class| class.1));
+        // Every class has a training image, four have one to test on.
+        let expected: Vec<u32> = match split {
+            Split::Train => (0..50).collect(),
+            _ => OF_THE_50.map(|class| class.1).to_vec(),
+        };
+        assert_eq!(set.labels(), expected);
         assert_eq!(set.class_names().len(), 50);
         assert_eq!(set.class_names()[49], "banana");
         assert_eq!(set.class_ids()[49], "n07753592");
@@ -118,6 +130,7 @@ fn fifty_classes_are_taken_by_wnid() {
     let whole = partial(IMAGENET, folder.path(), Split::Test);
     let some = partial(IMAGENET_50, folder.path(), Split::Test);
     assert_eq!(some.noise_id(1), whole.noise_id(1));
+    fs::remove_dir_all(folder.path().join("train/n01669191")).unwrap();
     let error =
         open_known(IMAGENET_50, folder.path(), Split::Train, Completeness::Full).unwrap_err();
     assert!(

@@ -408,3 +408,53 @@ fn fingerprints_see_labels_images_names_and_order() {
     fs::write(files.path().join("b/2.png"), "shorter").unwrap();
     assert_ne!(print(&open(files.path(), Split::Train).unwrap()), before);
 }
+
+#[test]
+fn trees_that_only_look_like_class_folders_are_told_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = |name: &str, files: &[&str]| {
+        for file in files {
+            let path = dir.path().join(name).join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        open(dir.path().join(name), Split::Train)
+            .unwrap_err()
+            .to_string()
+    };
+    for (name, files, told) in [
+        (
+            "a",
+            ["jpg/image_00001.jpg", "setid.mat"],
+            "--dataset flowers",
+        ),
+        (
+            "b",
+            ["images/1.jpg", "image_class_labels.txt"],
+            "--dataset cub",
+        ),
+        (
+            "c",
+            ["car_ims/000001.jpg", "cars_annos.mat"],
+            "--dataset cars",
+        ),
+        (
+            "d",
+            ["Images/n1-dog/1.jpg", "train_list.mat"],
+            "--dataset dogs",
+        ),
+        (
+            "e",
+            ["Train/cat/1.jpg", "Test/cat/2.jpg"],
+            "called like a split",
+        ),
+        (
+            "f",
+            ["ILSVRC/Data/CLS-LOC/train/n01440764/1.JPEG", "README"],
+            "LOC_synset_mapping.txt is missing",
+        ),
+    ] {
+        let message = tree(name, &files);
+        assert!(message.contains(told), "{name}: {message}");
+    }
+}

@@ -128,3 +128,24 @@ fn a_link_out_of_the_folder_is_not_followed() {
     let (kept, skipped) = check(&dataset, OnError::Skip).unwrap();
     assert_eq!((kept.len(), skipped.len()), (1, 1));
 }
+
+#[test]
+fn numbers_and_names_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.png"), "").unwrap();
+    for (list, line) in [
+        ("a.png,2\nb.png,10\nc.png,-1\n", "line 3"),
+        ("a.png,2\nb.png,cat\n", "line 2"),
+        ("a.png,2\nb.png,4000000000\n", "line 2"),
+        ("fname,lbl\na.png,1\n", "line 1"),
+    ] {
+        std::fs::write(folder.path().join("train.csv"), list).unwrap();
+        let message = diffrep_datasets::open(folder.path(), diffrep_datasets::Split::Train)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains(line) && message.contains("is no number from 0"),
+            "{list}: {message}"
+        );
+    }
+}

@@ -247,7 +247,7 @@ fn unlabelled_splits_and_wrong_labels_are_refused() {
     let folder = tempdir().unwrap();
     let bytes = table(SCHEMA, None, Compression::SNAPPY, &[vec![row(1, i64::MAX)]]);
     write(folder.path(), "train.parquet", &bytes);
-    assert!(refusal(folder.path(), Split::Train).contains("expected 0 to 999999"));
+    assert!(refusal(folder.path(), Split::Train).contains("expected 0 to 99999"));
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn halves_of_samples_are_refused() {
         ),
         (
             vec![("a.jpg", png([0; 3])), ("a.cls", b"1000000".to_vec())],
-            "from 0 to 999999",
+            "from 0 to 99999",
         ),
         (
             vec![("a.jpg", png([0; 3])), ("a.cls", vec![b'0'; 1_000])],

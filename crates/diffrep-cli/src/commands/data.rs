@@ -184,6 +184,16 @@ impl DataArgs {
             };
             bail!("{error}\nhint: --on-bad-image skip leaves such images out and counts them");
         }
+        if bad.len() == dataset.len() {
+            bail!(
+                "none of the {} images of the {} split can be read; the first: {}",
+                dataset.len(),
+                dataset.split(),
+                first
+                    .first()
+                    .map_or_else(String::new, |one| one.reason.to_string())
+            );
+        }
         missing.skipped = bad.len();
         let kept: Vec<usize> = (0..dataset.len())
             .filter(|index| bad.binary_search(index).is_err())

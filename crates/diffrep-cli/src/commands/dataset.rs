@@ -2,7 +2,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use diffrep_artifact::write_bytes_atomic;
 use diffrep_datasets::{
@@ -112,6 +112,13 @@ fn list(printer: Printer) -> Result<()> {
 }
 
 fn look(args: &InspectArgs, printer: Printer) -> Result<()> {
+    if let Some(sheet) = &args.sheet {
+        ensure!(
+            sheet.extension().is_some_and(|end| end == "png") && !sheet.starts_with(&args.path),
+            "{} does not end in .png or lies in the data set: choose another name for the sheet",
+            sheet.display()
+        );
+    }
     // A sheet that cannot be written is better known before all images are read.
     if let Some(folder) = args.sheet.as_deref().and_then(Path::parent) {
         diffrep_artifact::create_dir_all(folder)?;

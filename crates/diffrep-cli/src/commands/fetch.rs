@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use diffrep_fetch::{
     Asset, Checked, Evidence, FetchError, Options, Progress, Stage, catalogue, fetch, find, verify,
@@ -57,9 +57,24 @@ pub(crate) fn run(args: &FetchArgs, printer: Printer) -> Result<()> {
     let mut at = |progress: Progress<'_>| show(&mut bar, &progress, printer);
     let checked = if args.verify {
         let files = verify(asset, &out, &mut at)?;
+        if files.is_empty() {
+            bail!(
+                "{} holds none of the files of {}: there is nothing to verify",
+                out.display(),
+                asset.name
+            );
+        }
         let as_json = |(path, checked): &(PathBuf, Checked)| as_json(path, Some(checked));
         files.iter().map(as_json).collect::<Vec<_>>()
     } else {
+        if asset.steps().is_empty() {
+            printer.say(&format!(
+                "fetching {} ({}) into {}; a connection that fails is tried again",
+                asset.title,
+                size(asset.download_bytes()),
+                out.display()
+            ));
+        }
         let options = Options {
             keep_archives: args.keep_archives,
             ..Options::default()

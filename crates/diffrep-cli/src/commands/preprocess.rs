@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use diffrep_artifact::{Sha256Hex, read_bytes, write_bytes_atomic};
 use diffrep_datasets::{Crop, Draw, Image, Normalise, Transform, decode, to_unit_range};
@@ -58,6 +58,12 @@ enum CropArg {
 }
 
 pub(crate) fn run(args: &PreprocessArgs, printer: Printer) -> Result<()> {
+    // A slip of the hand must not replace an image.
+    ensure!(
+        args.out.extension().is_some_and(|end| end == "safetensors"),
+        "{} does not end in .safetensors, which is what --out becomes",
+        args.out.display()
+    );
     let mut pictures = BTreeMap::new();
     for path in &args.images {
         let name = stem(path)?;
@@ -87,7 +93,9 @@ pub(crate) fn run(args: &PreprocessArgs, printer: Printer) -> Result<()> {
 
 fn stem(path: &Path) -> Result<String> {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
+    // The format keeps this name for itself.
     Ok(stem
+        .filter(|stem| *stem != "__metadata__")
         .with_context(|| format!("{} has no name that a tensor can have", path.display()))?
         .to_owned())
 }

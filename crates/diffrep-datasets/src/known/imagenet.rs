@@ -7,12 +7,38 @@ use std::path::Path;
 
 use super::assemble::{Request, incomplete};
 use super::ilsvrc::is_wnid;
-use crate::{Dataset, DatasetError, Split, tree};
+use crate::{Completeness, Dataset, DatasetError, Split, tree};
+
+/// The wnids of the 1,000 classes, ascending: a class's label is its rank.
+const WNIDS: &str = include_str!("imagenet_wnids.txt");
 
 pub(super) fn open(request: &Request, path: &Path) -> Result<Dataset, DatasetError> {
     let dataset = as_official(images(path, request.split)?, request.split);
-    let wnids = wnids(path, &dataset)?;
-    request.finish(path, dataset, wnids)
+    let found = wnids(path, &dataset)?;
+    let official: Vec<String> = WNIDS.lines().map(str::to_owned).collect();
+    let mut ranks = Vec::with_capacity(found.len());
+    for wnid in &found {
+        let rank = official.binary_search(wnid).map_err(|_| {
+            let problem = format!("{wnid} is not among the 1000 classes of ImageNet (ILSVRC2012)");
+            incomplete(path, problem)
+        })?;
+        ranks.push(rank as u32);
+    }
+    let some = found.len() < official.len() && !found.is_empty();
+    let dataset = match some && request.completeness == Completeness::AllowPartial {
+        false => dataset,
+        // Classes that are missing keep their labels.
+        true => {
+            let labels = dataset.labels().iter().map(|&label| ranks[label as usize]);
+            let kept: Vec<(usize, u32)> = labels.enumerate().collect();
+            dataset.relabelled(request.split, &kept, official.as_slice().into())
+        }
+    };
+    let class_ids = match found.is_empty() {
+        true => found,
+        false => official,
+    };
+    request.finish(path, dataset, class_ids)
 }
 
 /// The images of the paper's split, whatever layout they have; every layout of ImageNet comes in here.
