@@ -42,6 +42,7 @@ enum Command {
     Select(commands::select::SelectArgs),
     Pretrain(commands::pretrain::PretrainArgs),
     Inspect(commands::inspect::InspectArgs),
+    Params(commands::params::ParamsArgs),
     Import(commands::import::ImportArgs),
     Forward(commands::forward::ForwardArgs),
 }
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         Command::Finetune(args) => commands::finetune::run(args, printer),
         Command::Pretrain(args) => commands::pretrain::run(args, printer),
         Command::Inspect(args) => commands::inspect::run(args, printer),
+        Command::Params(args) => commands::params::run(args, printer),
         Command::Import(args) => commands::import::run(args, printer),
         Command::Forward(args) => commands::forward::run(args, printer),
     };

@@ -1,0 +1,108 @@
+//! Networks as a user meets them: their parameters, and half precision.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+const MODEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../fixtures/mini/model.safetensors"
+);
+
+fn diffrep(args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let done = diffrep(&[args, &["--json"]].concat());
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{args:?}: {stderr}");
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+#[test]
+fn parameters_are_those_of_table_10() {
+    let all = json(&["params"]);
+    assert_eq!(all.as_array().unwrap().len(), 9);
+    let paper = json(&["params", "256x256_diffusion_uncond", "--block", "24"]);
+    assert_eq!(paper["parameters"], 552_814_086);
+    let up_to = &paper["blocks"][0];
+    assert_eq!(up_to["tap"]["channels"], 1024);
+    let count = up_to["parameters_up_to"].as_u64().unwrap();
+    assert!((300_000_000..552_814_086).contains(&count), "{count}");
+    let last = json(&["params", "256x256_diffusion_uncond", "--block", "37"]);
+    let last = last["blocks"][0]["parameters_up_to"].as_u64().unwrap();
+    // The head, which no block needs: normalisation and a 3x3 convolution of 256 channels to 6.
+    assert_eq!(552_814_086 - last, 2 * 256 + 256 * 9 * 6 + 6);
+
+    let mini = json(&["params", MODEL]);
+    let inspected = json(&["inspect", MODEL]);
+    assert_eq!(mini["parameters"], inspected["parameters"]);
+    for (args, told) in [
+        (["params", "adm"], "256x256_diffusion_uncond"),
+        (["params", "/nonexistent.json"], "no file"),
+    ] {
+        let done = diffrep(&args);
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert!(!done.status.success() && error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn half_precision_gives_other_features_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    for class in ["a", "b"] {
+        std::fs::create_dir_all(images.join(class)).unwrap();
+        let picture = image::GrayImage::from_fn(32, 32, |x, y| image::Luma([(x * y % 251) as u8]));
+        picture.save(images.join(class).join("1.png")).unwrap();
+    }
+    let images = images.display().to_string();
+    let out = dir.path().join("store").display().to_string();
+    let extract = |precision: &str, out: &str| {
+        diffrep(&[
+            "extract",
+            &images,
+            "--checkpoint",
+            MODEL,
+            "--t",
+            "10",
+            "--block",
+            "5",
+            "--pool",
+            "2",
+            "--dtype",
+            "f32",
+            "--precision",
+            precision,
+            "--out",
+            out,
+        ])
+    };
+    assert!(extract("f32", &out).status.success());
+    // The same folder is refused: features of two precisions never mix.
+    assert!(!extract("bf16", &out).status.success());
+    let half = dir.path().join("half").display().to_string();
+    assert!(extract("bf16", &half).status.success());
+    let features = |folder: &str| {
+        let bytes = std::fs::read(format!("{folder}/shard-00000.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let bytes = file.tensor("t10_b05_p2").unwrap().data().to_vec();
+        bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|value| f32::from_le_bytes(*value))
+            .collect::<Vec<f32>>()
+    };
+    let (whole, half) = (features(&out), features(&half));
+    let scale = whole.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    let error = whole
+        .iter()
+        .zip(&half)
+        .fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(error > 0.0 && error / scale < 0.05, "{error} of {scale}");
+}
