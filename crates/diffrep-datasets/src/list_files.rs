@@ -3,7 +3,7 @@
 //! Paths are relative to the list's folder. Labels are numbers from 0 or names of classes, in all lists alike. A header
 //! is optional; it may name the columns in another order and stand above further columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,6 +88,13 @@ pub(crate) fn open(
     let chosen = tables.into_iter().find(|(other, _, _)| *other == split);
     let (_, path, lines) = chosen.expect("the split is available");
 
+    let mut seen = HashMap::with_capacity(lines.len());
+    for line in &lines {
+        if let Some(first) = seen.insert(line.name.as_str(), line.number) {
+            let problem = format!("{} stands in line {first} already", line.name);
+            return Err(list_error(path, line.number, problem));
+        }
+    }
     let mut labels = Vec::with_capacity(lines.len());
     let mut names = Vec::with_capacity(lines.len());
     for line in lines {

@@ -85,7 +85,7 @@ fn broken_lists_name_the_line() {
         ("a.png,1\n\"b.png,2\n", "quote"),
         ("a,b,c\n", "header"),
         ("path,size\n", "header"),
-        ("a.png,1\n./a.png,1\n", "two samples"),
+        ("a.png,1\n./a.png,1\n", "stands in line 1 already"),
         ("a.png,1\n../a.png,1\n", "upwards"),
         ("a.png,1\n/etc/hostname,1\n", "absolute"),
         ("a.png,1\nb\\..\\..\\c.png,1\n", "backslash"),
@@ -148,4 +148,19 @@ fn numbers_and_names_are_not_mixed() {
             "{list}: {message}"
         );
     }
+}
+
+#[test]
+fn an_image_that_stands_twice_is_told_with_both_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.png"), "").unwrap();
+    let list = "path,label\na.png,0\nb.png,1\na.png,1\n";
+    std::fs::write(folder.path().join("train.csv"), list).unwrap();
+    let message = diffrep_datasets::open(folder.path(), diffrep_datasets::Split::Train)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("line 4") && message.contains("a.png stands in line 2"),
+        "{message}"
+    );
 }

@@ -127,7 +127,7 @@ const CARS: Asset = Asset {
     source: Source::ByHand {
         steps: &[
             "The original host (ai.stanford.edu/~jkrause) has not served this data set since 2023, so take a copy that someone keeps.",
-            "Download the Kaggle data set rickyyyyyyy/torchvision-stanford-cars, which has the folders as below; or jessicali9530/stanford-cars-dataset, which has the images and cars_annos.mat.",
+            "Download the Kaggle data set rickyyyyyyy/torchvision-stanford-cars, which has the folders as below; or jessicali9530/stanford-cars-dataset, which has the images, and take the labels from the development kit, for its cars_annos.mat numbers them in another order.",
             "If only the label files are missing, the development kit is at https://github.com/pytorch/vision/files/11644847/car_devkit.tgz; https://github.com/pytorch/vision/issues/7545#issuecomment-1631441616 tells how others put the pieces together.",
             "Unpack everything into one folder so that it holds cars_train/00001.jpg to 08144.jpg, cars_test/00001.jpg to 08041.jpg, devkit/cars_meta.mat, devkit/cars_train_annos.mat and cars_test_annos_withlabels.mat.",
             "Never combine the label file of a six-digit numbering (car_ims/000001.jpg, cars_annos.mat) with images of the five-digit ones: they are different orders.",
@@ -278,9 +278,7 @@ const IMAGENET: Asset = Asset {
         steps: &[
             "Register at https://image-net.org with an address of a university or a company and agree to the terms.",
             "From the ILSVRC 2012 page download ILSVRC2012_img_train.tar (148 GB), ILSVRC2012_img_val.tar (6.7 GB) and ILSVRC2012_devkit_t12.tar.gz into one folder.",
-            "Unpack the training images, an archive in the archive for each class: `mkdir train && tar -xf ILSVRC2012_img_train.tar -C train && cd train && for f in *.tar; do mkdir ${f%.tar} && tar -xf $f -C ${f%.tar} && rm $f; done`.",
-            "Unpack the validation images with `mkdir val && tar -xf ILSVRC2012_img_val.tar -C val` and the development kit with `tar -xzf ILSVRC2012_devkit_t12.tar.gz`.",
-            "Move each validation image into the folder of its class: line k of ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt is the ILSVRC2012_ID of image k, and data/meta.mat says which WNID that is; the order of these ids is not that of the sorted WNIDs.",
+            "Open that folder as it is: the archives are read in place, and the development kit tells the classes of the validation images. Class folders, Kaggle's tree and Hugging Face's Parquet files are read as well.",
         ],
         files: &[
             md5(
@@ -294,7 +292,7 @@ const IMAGENET: Asset = Asset {
             ),
         ],
     },
-    layout: "train/ and val/ with a folder for each class, named by its WNID",
+    layout: "ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, or train/ and val/ with a folder for each class, named by its WNID",
 };
 
 const IMAGENET_50: Asset = Asset {

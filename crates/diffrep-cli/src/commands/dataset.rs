@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use diffrep_artifact::write_bytes_atomic;
 use diffrep_datasets::{
-    Completeness, Dataset, Image, InspectOptions, Inspection, KnownDataset, SheetOptions, Split,
-    SplitInspection, available_splits, contact_sheet, inspect, inspect_datasets, open, open_known,
+    Completeness, Dataset, Image, InspectOptions, Inspection, KnownDataset, RefusedSplit,
+    SheetOptions, Split, SplitInspection, available_splits, contact_sheet, inspect,
+    inspect_datasets, open, open_known,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
@@ -150,11 +151,24 @@ fn look(args: &InspectArgs, printer: Printer) -> Result<()> {
                 true => Completeness::AllowPartial,
                 false => Completeness::Full,
             };
-            let splits = [Split::Train, Split::Test]
-                .into_iter()
-                .map(|split| open_known(known, &args.path, split, completeness))
-                .collect::<Result<Vec<_>, _>>()?;
-            let inspection = inspect_datasets(known.title(), &splits, &options);
+            let (mut splits, mut refused) = (Vec::new(), Vec::new());
+            for split in [Split::Train, Split::Test] {
+                match open_known(known, &args.path, split, completeness) {
+                    Ok(dataset) => splits.push(dataset),
+                    Err(error) => refused.push((split, error)),
+                }
+            }
+            if splits.is_empty()
+                && let Some((_, error)) = refused.pop()
+            {
+                return Err(error.into());
+            }
+            let mut inspection = inspect_datasets(known.title(), &splits, &options);
+            let refused = refused.into_iter().map(|(split, error)| RefusedSplit {
+                split,
+                reason: format!("{:#}", anyhow::Error::new(error)),
+            });
+            inspection.refused.extend(refused);
             (inspection, splits.into_iter().next())
         }
     };
