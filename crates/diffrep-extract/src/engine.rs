@@ -13,6 +13,10 @@ use serde::Serialize;
 use crate::crew::Crew;
 use crate::setting::{SettingError, Settings};
 
+/// Version of the arithmetic of features, raised when kernels give other bits for the same network:
+/// 2 since wide convolutions are computed with packed weights.
+const ARITHMETIC: u32 = 2;
+
 /// Images of `size` x `size` that go through the network together: 16 small ones, fewer of more than
 /// 32 x 32 pixels, since maps of a large image fill the processor by themselves. A function of the
 /// size alone, so that an image meets the same arithmetic whatever else is extracted; the last
@@ -75,7 +79,8 @@ pub struct Extraction<'a> {
     /// to be. Changes no number.
     pub missing: serde_json::Value,
     /// Micro-batches computed side by side, each on one thread: fills a CPU where single operators
-    /// do not. Changes no number; 1 on a GPU.
+    /// do not. Changes no number; 1 on a GPU. Without effect for images so large that they go one
+    /// at a time.
     pub workers: usize,
 }
 
@@ -194,6 +199,7 @@ impl Extraction<'_> {
             "noising": self.noising,
             "noise_of": "split and id",
             "pixels": diffrep_datasets::PIXELS,
+            "arithmetic": ARITHMETIC,
             "micro_batch": micro_batch(self.preprocess.size),
         });
         if self.flip {

@@ -49,12 +49,20 @@ impl WeightDtype {
 /// # Errors
 ///
 /// When the file cannot be written, a weight is not finite, or it is too large for f16.
+///
+/// # Panics
+///
+/// When the network is [packed](UNet::packed).
 pub fn write(
     path: &Path,
     network: &UNet,
     dtype: WeightDtype,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Sha256Hex, ImportError> {
+    assert!(
+        !network.is_packed(),
+        "the weights of a packed network are not in its parameters any more"
+    );
     let parameters = named_parameters(network);
     let entries: Vec<_> = parameters
         .iter()

@@ -8,8 +8,9 @@ use crate::conv2d_same;
 ///
 /// Where it pays, the weights are laid out once for the kernels, and 3x3 kernels are computed by
 /// Winograd's minimal filtering: 4 times fewer multiplications on large maps, 2.25 times fewer on
-/// small ones, where the weights and not the map fill the memory. Elsewhere, and on every device
-/// but flex on x86-64, it is [`conv2d_same`].
+/// small ones, where the weights and not the map fill the memory. A value that is not finite spreads
+/// over the tiles that read it. Elsewhere, and on every device
+/// but flex on x86-64 with AVX2 and FMA, it is [`conv2d_same`].
 #[derive(Clone, Debug)]
 pub struct PackedConv(Inner);
 
@@ -38,13 +39,12 @@ impl PackedConv {
         Self(Inner::Plain(Box::new((weight, bias))))
     }
 
-    /// Bytes that weights and bias take in memory.
+    /// Bytes that the weights take in memory as they are laid out, without the bias.
     pub fn bytes(&self) -> usize {
         match &self.0 {
             Inner::Plain(parts) => {
-                let (weight, bias) = &**parts;
-                let values = weight.dims().iter().product::<usize>() + bias.dims()[0];
-                values * weight.dtype().size()
+                let weight = &parts.0;
+                weight.dims().iter().product::<usize>() * weight.dtype().size()
             }
             #[cfg(all(feature = "flex", target_arch = "x86_64"))]
             Inner::Packed(packed) => packed.bytes(),
@@ -58,8 +58,9 @@ impl PackedConv {
     ///
     /// # Panics
     ///
-    /// If `x` has another number of channels.
+    /// If `x` has another number of channels, or lies on a device with autodiff.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        refuse_autodiff(&x);
         match &self.0 {
             Inner::Plain(parts) => conv2d_same(x, parts.0.clone(), parts.1.clone()),
             #[cfg(all(feature = "flex", target_arch = "x86_64"))]
@@ -76,14 +77,24 @@ impl PackedConv {
     ///
     /// # Panics
     ///
-    /// If `x` has another number of channels, or `addend` another shape than the result.
+    /// If `x` has another number of channels or lies on a device with autodiff, or `addend` has
+    /// another shape than the result.
     pub fn forward_plus(&self, x: Tensor<4>, addend: Tensor<4>) -> Tensor<4> {
+        refuse_autodiff(&x);
         match &self.0 {
             Inner::Plain(_) => addend + self.forward(x),
             #[cfg(all(feature = "flex", target_arch = "x86_64"))]
             Inner::Packed(weights) => kernels::forward_plus(x, addend, weights),
         }
     }
+}
+
+/// Whichever way it is computed: weights that are no parameters would silently never learn.
+fn refuse_autodiff(x: &Tensor<4>) {
+    assert!(
+        !x.device().is_autodiff(),
+        "a packed convolution has no gradients: move the map to a device without autodiff"
+    );
 }
 
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
@@ -129,10 +140,7 @@ mod kernels {
             weights.channels_in(),
             "the map has another number of channels than the convolution reads"
         );
-        assert!(
-            !x.device().is_autodiff(),
-            "a packed convolution has no gradients: move the map to a device without autodiff"
-        );
+        assert_eq!(x.dtype(), DType::F32, "packed weights are f32");
     }
 
     pub(super) fn forward(x: Tensor<4>, weights: &Arc<Packed>) -> Tensor<4> {

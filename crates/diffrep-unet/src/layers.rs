@@ -108,6 +108,9 @@ impl Conv2d {
     /// Hands the weights over to kernels for maps of the given side, which keep them in their own
     /// layout; the parameters are left empty.
     pub(crate) fn pack(&mut self, side: usize) {
+        if self.packed.is_some() {
+            return;
+        }
         let (weight, bias) = (self.weight.val(), self.bias.val());
         let device = weight.device();
         self.weight = Param::from_tensor(Tensor::zeros([0, 0, 0, 0], &device));
@@ -166,8 +169,11 @@ impl Conv1d {
         }
     }
 
-    /// As for [`Conv2d::freeze`]; after it, only maps are taken.
+    /// As for [`Conv2d::pack`]; after it, only maps are taken.
     pub(crate) fn pack(&mut self, side: usize) {
+        if self.packed.is_some() {
+            return;
+        }
         let (weight, bias) = (self.kernel(), self.bias.val());
         let device = weight.device();
         self.weight = Param::from_tensor(Tensor::zeros([0, 0, 0], &device));

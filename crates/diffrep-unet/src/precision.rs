@@ -38,8 +38,16 @@ impl UNet {
     ///
     /// On burn's flex backend, products and sums are taken in f32 and rounded once, which is what
     /// the matrix units of a GPU do, and slower than f32: there it serves parity, not speed.
+    ///
+    /// # Panics
+    ///
+    /// When the network is [packed](Self::packed).
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
+        assert!(
+            !self.is_packed(),
+            "the precision of a network is chosen before its weights are packed"
+        );
         let cast = |block: Block| {
             block.map(&mut Cast {
                 dtype: precision.dtype(),

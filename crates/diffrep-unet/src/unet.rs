@@ -64,6 +64,8 @@ pub struct UNet {
     #[module(skip)]
     pub(crate) precision: Precision,
     #[module(skip)]
+    packed: bool,
+    #[module(skip)]
     config: UNetConfig,
     #[module(skip)]
     taps: Vec<TapInfo>,
@@ -130,6 +132,7 @@ impl UNetConfig {
             output_blocks: blocks.output.iter().map(build).collect(),
             out: Some(Head::new(self, blocks.head_channels, means, side, init)),
             precision: Precision::F32,
+            packed: false,
             taps: blocks.iter().map(|block| block.tap.clone()).collect(),
             config: self.clone(),
         })
@@ -274,10 +277,11 @@ impl UNet {
 
     /// The network with the weights of its blocks' convolutions laid out once for kernels that only
     /// go forward (see [`diffrep_ops::PackedConv`]): what features are extracted with. Outputs agree
-    /// with those before to rounding. It gives no gradients, and its convolutions no longer count as
-    /// parameters.
+    /// with those before to rounding. It gives no gradients, its convolutions no longer count as
+    /// parameters, and it is not to be moved, written or loaded into: it is the last thing that is
+    /// done to a network.
     ///
-    /// Layers are converted one after another, so that weights are never in memory twice.
+    /// Layers are converted one after another, so that weights are not held twice.
     #[must_use]
     pub fn packed(mut self) -> Self {
         let mut side = self.config.image_size;
@@ -288,7 +292,13 @@ impl UNet {
         for block in blocks {
             side = block.pack(side);
         }
+        self.packed = true;
         self
+    }
+
+    /// Whether the weights are [packed](Self::packed).
+    pub fn is_packed(&self) -> bool {
+        self.packed
     }
 
     /// How many parameters the blocks up to and including `last` hold, with the timestep's MLP and

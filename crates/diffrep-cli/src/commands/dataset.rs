@@ -114,8 +114,17 @@ fn list(printer: Printer) -> Result<()> {
 
 fn look(args: &InspectArgs, printer: Printer) -> Result<()> {
     if let Some(sheet) = &args.sheet {
+        // Wherever either is said from, links included.
+        let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+        let folder = whole(
+            sheet
+                .parent()
+                .filter(|folder| *folder != "")
+                .unwrap_or(Path::new(".")),
+        )?;
+        let inside = args.path.is_dir() && folder.starts_with(whole(&args.path)?);
         ensure!(
-            sheet.extension().is_some_and(|end| end == "png") && !sheet.starts_with(&args.path),
+            sheet.extension().is_some_and(|end| end == "png") && !inside,
             "{} does not end in .png or lies in the data set: choose another name for the sheet",
             sheet.display()
         );

@@ -113,7 +113,7 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let imported = load(&args.checkpoint, arch, &device)?;
     let record = training_record(&imported.metadata)?;
-    let network = imported.network;
+    let network = imported.network.packed();
     let kind = args.schedule;
     let kind = kind.unwrap_or(schedule_of(record.as_ref(), network.config()));
     let schedule = Schedule::new(kind, 1000);
