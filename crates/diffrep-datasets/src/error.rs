@@ -185,6 +185,17 @@ pub enum DatasetError {
         found: u64,
     },
 
+    /// An IDX file promises more than is read.
+    #[error("{path} promises {promised} bytes of decoded content, and at most {limit} are read (idx::MAX_BYTES)", path = .path.display())]
+    IdxTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that the header promises, header included.
+        promised: u64,
+        /// The most bytes that are read.
+        limit: u64,
+    },
+
     /// A file goes on after its last element.
     #[error("{path} has bytes after its last element: expected exactly {expected} bytes of decoded content", path = .path.display())]
     TrailingBytes {

@@ -144,13 +144,14 @@ fn a_header_that_promises_too_much_takes_no_memory() {
     assert!(
         matches!(
             error,
-            DatasetError::Truncated {
-                expected: u64::MAX,
+            DatasetError::IdxTooLarge {
+                promised: u64::MAX,
                 ..
             }
         ),
         "{error:?}"
     );
+    assert!(error.to_string().contains("idx::MAX_BYTES"), "{error}");
 }
 
 #[test]
