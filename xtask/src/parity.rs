@@ -12,11 +12,12 @@ const HELP: &str = "\
 Compare every block of the paper's 256x256 network at full size with PyTorch: in f32 within 1e-4, in
 f16 and bf16 no further from f32 than PyTorch's own half precision.
 
-Usage: cargo xtask parity [--python PROGRAM] [--out DIR] [--no-half] [--device DEVICE] [--features LIST]
+Usage: cargo xtask parity [--python PROGRAM] [--out DIR] [--no-half] [--double] [--device DEVICE] [--features LIST]
 
   --python PROGRAM  a Python with the packages of fixtures/parity/requirements.txt (default python3)
   --out DIR         folder for the checkpoint (2.2 GB) and the activations (default runs/parity)
   --no-half         f32 alone
+  --double          also against PyTorch in f64, which tells rounding errors; needs 14 GB of memory
   --device DEVICE   where diffrep computes (default flex)
   --features LIST   cargo features of diffrep-cli, for example `cuda`
   --help            print this
@@ -26,6 +27,9 @@ Needs 10 GB of memory and a few minutes. The checkpoint has random weights; a se
 
 /// Largest error of a value relative to the largest value of its block.
 const TOLERANCE: &str = "1e-4";
+
+/// The same against f64: what Winograd's filtering may cost.
+const ROUNDING: &str = "3e-5";
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if crate::asks_for_help(arguments) {
@@ -42,9 +46,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let file = |name: &str| out.join(name).display().to_string();
     let whole = |name: &str| Path::new(&file(name)).is_file();
     let folder = out.display().to_string();
-    if !whole("reference.safetensors") || (options.half && !whole("reference_bf16.safetensors")) {
+    let written = whole("reference.safetensors")
+        && (!options.half || whole("reference_bf16.safetensors"))
+        && (!options.double || whole("reference_f64.safetensors"));
+    if !written {
         let mut arguments = vec![folder.as_str()];
         arguments.extend(options.half.then_some("--half"));
+        arguments.extend(options.double.then_some("--double"));
         succeed(&mut python.script("full_size.py", &arguments))?;
     }
     let mut failed = false;
@@ -80,6 +88,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         let arguments = [ours.as_str(), &reference, how[0], how[1]];
         println!("{precision} against PyTorch in f32:");
         failed |= !process::status(&mut python.script("compare.py", &arguments))?.success();
+        if options.double && *precision == "f32" {
+            println!("f32 against PyTorch in f64:");
+            let exact = file("reference_f64.safetensors");
+            let arguments = [ours.as_str(), &exact, "--tolerance", ROUNDING];
+            failed |= !process::status(&mut python.script("compare.py", &arguments))?.success();
+        }
     }
     Ok(match failed {
         true => ExitCode::FAILURE,
@@ -100,6 +114,7 @@ struct Options {
     python: String,
     out: String,
     half: bool,
+    double: bool,
     device: String,
     features: Vec<String>,
 }
@@ -110,6 +125,7 @@ impl Options {
             python: "python3".into(),
             out: "runs/parity".into(),
             half: true,
+            double: false,
             device: "flex".into(),
             features: Vec::new(),
         };
@@ -125,6 +141,7 @@ impl Options {
                 "--device" => options.device = value()?,
                 "--features" => options.features.push(value()?),
                 "--no-half" => options.half = false,
+                "--double" => options.double = true,
                 other => bail!("`cargo xtask parity` does not know `{other}`\n\n{HELP}"),
             }
         }
