@@ -106,3 +106,40 @@ fn half_precision_gives_other_features_under_another_name() {
         .fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
     assert!(error > 0.0 && error / scale < 0.05, "{error} of {scale}");
 }
+
+#[test]
+fn a_dry_run_tells_the_work_and_writes_nothing() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/fashion-mnist");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("store").display().to_string();
+    let told = json(&[
+        "extract",
+        data,
+        "--checkpoint",
+        MODEL,
+        "--t",
+        "10,100",
+        "--block",
+        "3,7",
+        "--pool",
+        "2",
+        "--limit",
+        "50",
+        "--out",
+        &out,
+        "--dry-run",
+    ]);
+    let plan = &told["plan"];
+    assert_eq!(plan["images"], 50);
+    assert_eq!(plan["forwards"], 100);
+    assert_eq!(plan["last_block"], 7);
+    // Two timesteps, two blocks of 32 and 64 channels on 2 x 2 cells in f16, a label and an id.
+    let channels = |block: &str| {
+        let tap = &json(&["params", MODEL, "--block", block])["blocks"][0]["tap"];
+        tap["channels"].as_u64().unwrap()
+    };
+    let values = 2 * 4 * (channels("3") + channels("7"));
+    assert_eq!(plan["bytes_on_disk"], 50 * (2 * values + 16));
+    assert!(told["estimated_seconds"].as_f64().unwrap() > 0.0);
+    assert!(!std::path::Path::new(&out).exists());
+}

@@ -21,7 +21,7 @@ const ARITHMETIC: u32 = 2;
 /// 32 x 32 pixels, since maps of a large image fill the processor by themselves. A function of the
 /// size alone, so that an image meets the same arithmetic whatever else is extracted; the last
 /// micro-batch is filled up with its last image.
-pub(crate) fn micro_batch(size: usize) -> usize {
+pub fn micro_batch(size: usize) -> usize {
     const IMAGES: usize = 16;
     (IMAGES * 32 * 32 / (size * size).max(1)).clamp(1, IMAGES)
 }

@@ -5,6 +5,6 @@ mod engine;
 mod pixels;
 mod setting;
 
-pub use engine::{ExtractError, Extraction, Noising, features};
+pub use engine::{ExtractError, Extraction, Noising, features, micro_batch};
 pub use pixels::Pixels;
 pub use setting::{Setting, SettingError, Settings};

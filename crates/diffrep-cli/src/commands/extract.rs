@@ -1,14 +1,17 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use diffrep_datasets::Split;
-use diffrep_extract::{Extraction, Noising, Setting, Settings};
+use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
 use diffrep_import::{load, read_arch};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder};
+use diffrep_unet::UNet;
+use serde::Serialize;
 
 use crate::commands::data::DataArgs;
 use crate::commands::input::{
@@ -26,6 +29,7 @@ use crate::printer::{Printer, human_duration};
 #[command(after_help = "Examples:\n  \
     diffrep extract fixtures/fashion-mnist --checkpoint fixtures/mini/model.safetensors \\\n      \
     --t 10 --block 7 --pool 4 --out runs/features-train\n  \
+    diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --out f --dry-run\n  \
     diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f")]
 pub(crate) struct ExtractArgs {
     #[command(flatten)]
@@ -80,6 +84,9 @@ pub(crate) struct ExtractArgs {
     /// Only N images, spread evenly over the split and so over its classes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Say what would be done, with the time that one micro-batch tells, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
@@ -165,6 +172,22 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         .up_to(settings.last_block())
         .with_precision(args.precision.into())
         .packed();
+    let plan = Plan::of(&job, taps.len());
+    if args.dry_run {
+        let seconds = plan.calibrate(&network, &job, &device)?;
+        if printer.json() {
+            printer.result(&serde_json::to_string_pretty(&serde_json::json!({
+                "plan": plan,
+                "estimated_seconds": seconds,
+                "missing": missing,
+            }))?);
+        } else {
+            let time = human_duration(seconds);
+            printer.result(&format!("{}, about {time}", plan.sentence()));
+        }
+        return Ok(());
+    }
+    printer.say(&plan.sentence());
     let start = std::time::Instant::now();
     let mut progress = printer.progress("extract", dataset.len() as u64);
     let mut first = None;
@@ -201,6 +224,55 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What an extraction will do.
+#[derive(Debug, Serialize)]
+struct Plan {
+    images: usize,
+    /// One for each image and timestep.
+    forwards: usize,
+    last_block: usize,
+    blocks: usize,
+    /// Of features, labels and ids.
+    bytes_on_disk: usize,
+}
+
+impl Plan {
+    fn of(job: &Extraction<'_>, blocks: usize) -> Self {
+        let images = job.dataset.len();
+        let values: usize = job.settings.columns().iter().map(|(_, dim)| dim).sum();
+        Self {
+            images,
+            forwards: images * job.settings.groups().count(),
+            last_block: job.settings.last_block().get(),
+            blocks,
+            bytes_on_disk: images * (values * job.dtype.size() + 16),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        format!(
+            "{} images, {} forwards up to block {} of {}, {:.1} MB on disk",
+            self.images,
+            self.forwards,
+            self.last_block,
+            self.blocks,
+            self.bytes_on_disk as f64 / 1e6
+        )
+    }
+
+    /// Seconds that all images take if they take as long as the first micro-batch, which is computed
+    /// twice and timed the second time.
+    fn calibrate(&self, network: &UNet, job: &Extraction<'_>, device: &Device) -> Result<f64> {
+        let together = micro_batch(job.preprocess.size);
+        let indices: Vec<usize> = (0..together.min(self.images)).collect();
+        features(network, job, &indices, device)?;
+        let start = std::time::Instant::now();
+        features(network, job, &indices, device)?;
+        let rounds = self.images.div_ceil(together);
+        Ok(start.elapsed().as_secs_f64() * rounds as f64)
+    }
 }
 
 /// `count` of `len` indices, at equal distances from the first on; all of them if there are fewer.
