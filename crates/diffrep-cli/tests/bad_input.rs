@@ -325,6 +325,8 @@ fn a_corrupt_image_is_told_before_anything_is_computed() {
     let args = ["--shard-rows", "5", "--limit", "20"];
     let stderr = fails(&extract(&model(), &photos, &text, &args), &["dog/5.png"]);
     assert!(stderr.contains("--on-bad-image skip"), "{stderr}");
+    // What is wrong, the one file, and the hint.
+    assert!(stderr.lines().count() <= 4, "{stderr}");
     assert!(
         !out.exists(),
         "nothing is computed of images that end in an error"
