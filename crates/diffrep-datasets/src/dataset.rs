@@ -331,6 +331,31 @@ impl Dataset {
         }
     }
 
+    /// The samples of some classes, which are numbered anew in the order given; ids stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`DatasetError::NoSuchClass`] if a name is none of the classes or occurs twice.
+    pub fn only_classes(&self, names: &[String]) -> Result<Self, DatasetError> {
+        let mut numbers = vec![None; self.class_names.len()];
+        for (number, name) in names.iter().enumerate() {
+            let place = self.class_names.iter().position(|known| known == name);
+            let free = place.and_then(|place| numbers.get_mut(place)).filter(|number| number.is_none());
+            *free.ok_or_else(|| DatasetError::NoSuchClass {
+                name: name.clone(),
+                known: self.class_names.join(", "),
+            })? = Some(number as u32);
+        }
+        let number = |index: &usize| numbers.get(self.labels[*index] as usize).copied().flatten();
+        let kept: Vec<usize> = (0..self.len()).filter(|index| number(index).is_some()).collect();
+        Ok(Self {
+            class_names: names.into(),
+            labels: kept.iter().filter_map(number).collect(),
+            origin: None,
+            ..self.subset(&kept)
+        })
+    }
+
     /// A hash of everything that can change a result: class names, labels, ids and images, in their order.
     ///
     /// Images in memory count with their shape and pixels, files and members of archives with the relative name that

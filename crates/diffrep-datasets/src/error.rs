@@ -12,6 +12,14 @@ use crate::{KnownDataset, Skipped, Split};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
+    /// A class was asked for that is not there, or twice.
+    #[error("no class `{name}`, or it is named twice\nhint: the classes are {known}")]
+    NoSuchClass {
+        /// What was asked for.
+        name: String,
+        /// The classes.
+        known: String,
+    },
     /// A file could not be read or written, or is not the JSON expected.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),

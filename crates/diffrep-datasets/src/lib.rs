@@ -58,6 +58,7 @@ pub use inspect::{
 pub use known::{Completeness, IlsvrcClasses, KnownDataset, Partial, open_known};
 pub use loader::{
     Loaded, OnError, Skipped, check, load_batch, load_batch_or_skip, load_transformed,
+    load_views,
 };
 pub use open::{available_splits, open, open_class_folders};
 pub use prefetch::{Batch, BatchPlan, Prefetcher};
@@ -67,4 +68,4 @@ pub use split::{HoldOut, balanced_subset, hold_out};
 pub use torchvision::{
     CropBox, RandomResizedCrop, center_crop_or_pad, resize_center_crop, resize_short_side,
 };
-pub use transform::{Crop, Draw, Normalise, Transform};
+pub use transform::{Crop, Draw, Normalise, Transform, View};

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Dataset, DatasetError, Draw, Image, Preprocess, Transform};
+use crate::{Dataset, DatasetError, Draw, Image, Preprocess, Transform, View};
 
 /// What to do about a sample that cannot be read, decoded or fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +55,39 @@ pub fn load_batch(
 ) -> Result<(), DatasetError> {
     let on_error = OnError::Fail;
     load_batch_or_skip(dataset, preprocess, indices, flips, on_error, out).map(drop)
+}
+
+/// Like [`load_batch`], but of every image a part that is drawn at random, brought to the size that the image itself
+/// would have been brought to.
+///
+/// What is drawn for a sample depends on the seed, its identity and the epoch alone.
+///
+/// # Errors
+///
+/// As [`load_batch`].
+///
+/// # Panics
+///
+/// As [`load_batch`].
+#[allow(clippy::too_many_arguments, reason = "a batch, what is done to it and what that depends on")]
+pub fn load_views(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    view: View,
+    indices: &[usize],
+    flips: Option<&[bool]>,
+    seed: u64,
+    epoch: u32,
+    out: &mut [f32],
+) -> Result<(), DatasetError> {
+    let write = |position: usize, image: &Image, out: &mut [f32]| {
+        let sample = dataset.id(indices[position]);
+        let draw = Draw { seed, sample, epoch };
+        let part = view.of(image, preprocess, draw);
+        preprocess.write(&part, flips.is_some_and(|flips| flips[position]), out)
+    };
+    let rows = write_rows(dataset, preprocess.len(), indices, out, write);
+    all_or_error(dataset, indices, rows)
 }
 
 /// Fills `out`, in `[batch, 3, height, width]` order, with the transformed samples at `indices`.
@@ -168,6 +201,19 @@ impl OnError {
             first: bad,
         })
     }
+}
+
+/// One error that lists all rows that failed.
+fn all_or_error(
+    dataset: &Dataset,
+    indices: &[usize],
+    rows: Vec<Result<(), DatasetError>>,
+) -> Result<(), DatasetError> {
+    let failed = indices.iter().zip(rows).filter_map(|(&index, row)| {
+        let reason = row.err()?;
+        Some(skipped(dataset, index, reason))
+    });
+    OnError::Fail.apply(indices.len(), failed.collect()).map(drop)
 }
 
 fn skipped(dataset: &Dataset, index: usize, reason: DatasetError) -> Skipped {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::guided_crop::{RandomCrop, center_crop};
 use crate::preprocess::{to_unit_range, write_planes};
 use crate::torchvision::{RandomResizedCrop, resize_center_crop};
-use crate::{Filter, Image};
+use crate::{Filter, Fit, Image, Preprocess};
 
 /// How an image becomes the input of a colour network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -106,6 +106,64 @@ impl Draw {
         Key::new(self.seed, stream)
             .sample(self.sample)
             .draw(self.epoch)
+    }
+}
+
+/// A part of an image that a training takes at random in place of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum View {
+    /// guided-diffusion's `random_crop_arr`, which the authors' released training uses: a square of a fraction of the
+    /// short side.
+    Crop {
+        /// The least and the greatest fraction; 0.8 and 1 in the reference.
+        fractions: [f64; 2],
+    },
+    /// torchvision's `RandomResizedCrop`: Figure 7 of the paper.
+    ResizedCrop {
+        /// The least and the greatest part of the image's area; 0.08 and 1 by default in torchvision.
+        area: [f64; 2],
+    },
+}
+
+impl View {
+    /// That ranges are in order, above 0 and at most 1.
+    ///
+    /// # Errors
+    ///
+    /// A sentence on what is wrong.
+    pub fn check(self) -> Result<(), String> {
+        let (Self::Crop { fractions: [least, most] } | Self::ResizedCrop { area: [least, most] }) = self;
+        if 0.0 < least && least <= most && most <= 1.0 {
+            return Ok(());
+        }
+        Err(format!(
+            "a random crop takes from {least} to {most} of an image: give two numbers in order, above 0 and at most 1"
+        ))
+    }
+
+    /// The part that is drawn for a sample, as large as `preprocess` would make the image before it pads.
+    ///
+    /// # Panics
+    ///
+    /// If ranges are not as [`View::check`] wants them.
+    pub fn of(self, image: &Image, preprocess: &Preprocess, draw: Draw) -> Image {
+        let (width, height) = (image.width(), image.height());
+        let size = match preprocess.fit {
+            Fit::PadTo => preprocess.size.min(width.min(height)),
+            Fit::CenterCrop | Fit::Exact => preprocess.size,
+        };
+        let mut generator = draw.key(Stream::Crop).generator();
+        match self {
+            Self::Crop { fractions } => {
+                RandomCrop::draw(width, height, size, fractions, &mut generator).apply(image, size)
+            }
+            Self::ResizedCrop { area } => {
+                let random = RandomResizedCrop { area, ..RandomResizedCrop::default() };
+                let crop = random.draw(width, height, &mut generator);
+                random.apply(image, crop, size)
+            }
+        }
     }
 }
 

@@ -176,6 +176,37 @@ fn noised(
 }
 
 impl Extraction<'_> {
+    /// Everything that determines the numbers of a column but the column itself.
+    fn determines(&self) -> Result<serde_json::Value, ExtractError> {
+        let mut determines = serde_json::json!({
+            "encoder": self.encoder_hash,
+            "data": self.dataset.fingerprint()?.to_string(),
+            "preprocess": self.preprocess,
+            "schedule": Sha256Hex::hash_json(&self.schedule.betas)?.to_string(),
+            "timestep_map": self.schedule.timestep_map.len(),
+            "noising": self.noising,
+            "noise_of": "split and id",
+            "pixels": diffrep_datasets::PIXELS,
+            "arithmetic": ARITHMETIC,
+            "micro_batch": micro_batch(self.preprocess.size),
+        });
+        if self.flip {
+            determines["flip"] = true.into();
+        }
+        Ok(determines)
+    }
+
+    /// A hash of what all columns of these images have in common: everything that determines numbers but
+    /// the settings, and how they are stored. Jobs with the same one may share columns.
+    ///
+    /// # Errors
+    ///
+    /// When the data set's fingerprint cannot be taken.
+    pub fn images_key(&self) -> Result<Sha256Hex, ExtractError> {
+        let stored = (self.dtype, self.shard_rows, diffrep_rng::CONTRACT);
+        Ok(Sha256Hex::hash_json(&(self.determines()?, stored))?)
+    }
+
     /// What a store of this job holds. Its key is the hash of everything that determines the
     /// numbers.
     ///
@@ -189,22 +220,8 @@ impl Extraction<'_> {
             .iter()
             .map(|(setting, _)| setting)
             .collect();
-        let mut determines = serde_json::json!({
-            "encoder": self.encoder_hash,
-            "data": self.dataset.fingerprint()?.to_string(),
-            "preprocess": self.preprocess,
-            "schedule": Sha256Hex::hash_json(&self.schedule.betas)?.to_string(),
-            "timestep_map": self.schedule.timestep_map.len(),
-            "settings": settings,
-            "noising": self.noising,
-            "noise_of": "split and id",
-            "pixels": diffrep_datasets::PIXELS,
-            "arithmetic": ARITHMETIC,
-            "micro_batch": micro_batch(self.preprocess.size),
-        });
-        if self.flip {
-            determines["flip"] = true.into();
-        }
+        let mut determines = self.determines()?;
+        determines["settings"] = serde_json::json!(settings);
         // The fingerprint of the data covers the names, so they need not be in the key.
         let mut info = determines.clone();
         info["missing"] = self.missing.clone();

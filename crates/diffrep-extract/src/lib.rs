@@ -4,7 +4,9 @@ mod crew;
 mod engine;
 mod pixels;
 mod setting;
+mod shelf;
 
 pub use engine::{ExtractError, Extraction, Noising, features, micro_batch};
 pub use pixels::Pixels;
 pub use setting::{Setting, SettingError, Settings};
+pub use shelf::Gathered;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Settings;
+use crate::{DataSource, Settings};
 
 /// What is drawn at one scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,8 +12,8 @@ use crate::Settings;
 pub struct EnsembleScale {
     /// The diffusion model.
     pub checkpoint: PathBuf,
-    /// Folder of images with training, validation and test splits.
-    pub data: PathBuf,
+    /// Images with training and test splits.
+    pub data: DataSource,
     /// Timesteps, each with a probe of its own.
     pub timesteps: Vec<usize>,
     /// The block that is read.

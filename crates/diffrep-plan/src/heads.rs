@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Settings;
+use crate::{DataSource, Settings};
 
 /// Which heads compete at one scale, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,13 +12,13 @@ use crate::Settings;
 pub struct HeadsScale {
     /// The diffusion model.
     pub checkpoint: PathBuf,
-    /// Folder of images with training, validation and test splits.
-    pub data: PathBuf,
-    /// Timestep of heads that read one map.
+    /// Images with training and test splits.
+    pub data: DataSource,
+    /// Timestep of heads that do not say another.
     pub timestep: usize,
-    /// Blocks that such heads choose among.
+    /// Blocks that heads choose among, which do not say others.
     pub blocks: Vec<usize>,
-    /// Side that their map is pooled to.
+    /// Side that maps are pooled to, for heads that do not say another.
     pub pool: usize,
     /// Training images a class; all without it.
     pub train_per_class: Option<usize>,
@@ -33,13 +33,125 @@ pub struct HeadsScale {
     /// An encoder classifier that was trained on the same images, for comparison: the U-Net encoder of
     /// Table 1 of the paper.
     pub classifier: Option<PathBuf>,
+    /// Where the heads' features come from.
+    #[serde(default)]
+    pub feed: Feed,
     /// The heads; the others are compared with the first.
-    pub heads: Vec<PlannedHead>,
+    pub heads: Vec<PlannedContender>,
+}
+
+/// Where the features of heads come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Feed {
+    /// From disk, computed once a seed.
+    #[default]
+    Stored,
+    /// From the network in each epoch, which is the paper's own way.
+    Streamed {
+        /// Whether each epoch has another noise.
+        fresh_noise: bool,
+        /// Whether images are flipped with probability 1/2.
+        flip: bool,
+        /// Which random part of each training image is seen.
+        #[serde(default)]
+        view: Cut,
+        /// Parts of a batch that are computed side by side.
+        parts: usize,
+    },
+}
+
+/// Which random part of a training image is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Cut {
+    /// What the recipe says, which is mostly the whole image.
+    #[default]
+    Recipe,
+    /// A square of a share of the short side: the crop of the authors' released training.
+    Crop {
+        /// The least and the greatest share.
+        fractions: [f64; 2],
+    },
+    /// A rectangle of a share of the area, resized: torchvision's `RandomResizedCrop`.
+    ResizedCrop {
+        /// The least and the greatest share.
+        area: [f64; 2],
+    },
+}
+
+impl Cut {
+    pub(crate) fn check(self) -> Result<(), String> {
+        let ([least, most], key) = match self {
+            Self::Recipe => return Ok(()),
+            Self::Crop { fractions } => (fractions, "fractions"),
+            Self::ResizedCrop { area } => (area, "area"),
+        };
+        if 0.0 < least && least <= most && most <= 1.0 {
+            return Ok(());
+        }
+        Err(format!(
+            "`{key}` must be two numbers in order, above 0 and at most 1"
+        ))
+    }
+}
+
+/// A head with its name and what it reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedContender {
+    /// Its name in results; the kind of the head without it.
+    pub name: Option<String>,
+    /// The head.
+    pub head: PlannedHead,
+    /// Its own timestep.
+    pub timestep: Option<usize>,
+    /// Its own blocks to choose among.
+    pub blocks: Option<Vec<usize>>,
+    /// Its own side of maps.
+    pub pool: Option<usize>,
+}
+
+impl PlannedContender {
+    /// The name in results.
+    pub fn title(&self) -> &str {
+        match &self.name {
+            Some(name) => name,
+            None => self.head.name(),
+        }
+    }
+}
+
+/// That heads have names of their own, and what reads several timesteps does not read a stream.
+pub(crate) fn check_contenders(heads: &[PlannedContender], feed: &Feed) -> Result<(), String> {
+    crate::distinct("heads", heads.iter().map(PlannedContender::title))?;
+    for contender in heads {
+        let own = contender.blocks.as_ref().map_or(1, Vec::len);
+        let mut required = vec![("blocks", own), ("pool", contender.pool.unwrap_or(1))];
+        if let PlannedHead::Fusion {
+            blocks, timesteps, ..
+        } = &contender.head
+        {
+            required.push(("blocks", blocks.len()));
+            required.push(("timesteps", timesteps.len()));
+            if *feed != Feed::Stored && timesteps.len() > 1 {
+                return Err("a streamed head reads one timestep".into());
+            }
+        }
+        crate::at_least_one(&required)?;
+    }
+    match feed {
+        Feed::Stored => Ok(()),
+        Feed::Streamed { view, parts, .. } => {
+            view.check()?;
+            crate::at_least_one(&[("parts", *parts)])
+        }
+    }
 }
 
 /// A head before the shape of its maps is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "head", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PlannedHead {
     /// One layer on the map.
     Linear {
@@ -101,21 +213,12 @@ impl PlannedHead {
 
 impl Settings for HeadsScale {
     fn check(&self) -> Result<(), String> {
-        let mut required = vec![
+        crate::at_least_one(&[
             ("blocks", self.blocks.len()),
             ("pool", self.pool),
             ("seeds", self.seeds.len()),
             ("heads", self.heads.len()),
-        ];
-        for head in &self.heads {
-            if let PlannedHead::Fusion {
-                blocks, timesteps, ..
-            } = head
-            {
-                required.push(("blocks", blocks.len()));
-                required.push(("timesteps", timesteps.len()));
-            }
-        }
-        crate::at_least_one(&required)
+        ])?;
+        check_contenders(&self.heads, &self.feed)
     }
 }

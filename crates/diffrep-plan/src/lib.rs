@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod data;
 mod ensemble;
 mod error;
 mod heads;
 mod probe;
 mod select;
+mod transfer;
 mod tune;
 
 use std::collections::BTreeMap;
@@ -13,11 +15,13 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use data::{DataSource, DescribedData};
 pub use ensemble::EnsembleScale;
 pub use error::PlanError;
-pub use heads::{HeadsScale, PlannedHead};
+pub use heads::{Cut, Feed, HeadsScale, PlannedContender, PlannedHead};
 pub use probe::ProbeScale;
 pub use select::SelectScale;
+pub use transfer::{NamedData, TransferScale};
 pub use tune::{PlannedTuning, Trained, TuneScale};
 
 /// A value that a paper prints.
@@ -28,7 +32,16 @@ pub struct Published {
     pub name: String,
     /// Top-1 accuracy in percent.
     pub top1: f64,
+    /// The contender that is to reach it at the scale [`PAPER`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contender: Option<String>,
+    /// How many points that contender may differ from it, either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_gap: Option<f64>,
 }
+
+/// The scale whose results are held to the published values; at any other these are for orientation.
+pub const PAPER: &str = "paper";
 
 /// One experiment at its scales.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,14 +81,22 @@ pub enum Plan {
     Select(Experiment<SelectScale>),
     /// Several noises of one image.
     Ensemble(Experiment<EnsembleScale>),
+    /// Heads on several data sets.
+    Transfer(Experiment<TransferScale>),
 }
 
-const KNOWN: [(&str, &str); 5] = [
-    ("probe", include_str!("../experiments/probe.toml")),
-    ("heads", include_str!("../experiments/heads.toml")),
+const KNOWN: [(&str, &str); 11] = [
+    ("figure2", include_str!("../experiments/figure2.toml")),
+    ("table1", include_str!("../experiments/table1.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
-    ("select", include_str!("../experiments/select.toml")),
+    ("table3", include_str!("../experiments/table3.toml")),
+    ("table6", include_str!("../experiments/table6.toml")),
+    ("figure1", include_str!("../experiments/figure1.toml")),
+    ("figure4", include_str!("../experiments/figure4.toml")),
+    ("figure5", include_str!("../experiments/figure5.toml")),
+    ("figure7", include_str!("../experiments/figure7.toml")),
     ("ensemble", include_str!("../experiments/ensemble.toml")),
+    ("select", include_str!("../experiments/select.toml")),
 ];
 
 /// Names of the experiments in this crate.
@@ -83,9 +104,16 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|(name, _)| *name)
 }
 
-/// Those that are run when none is named: together they keep to half an hour on two cores at the mini
-/// scale. The others are run by name.
-pub const USUAL: [&str; 3] = ["probe", "heads", "ensemble"];
+/// That no two of a list have the same name.
+fn distinct<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(format!("`{key}` has two of the name `{name}`"));
+        }
+    }
+    Ok(())
+}
 
 /// That nothing of a list is 0 or empty.
 fn at_least_one(required: &[(&str, usize)]) -> Result<(), String> {
@@ -135,8 +163,9 @@ impl Plan {
             "tune" => Experiment::parse(name, text).map(Self::Tune),
             "select" => Experiment::parse(name, text).map(Self::Select),
             "ensemble" => Experiment::parse(name, text).map(Self::Ensemble),
+            "transfer" => Experiment::parse(name, text).map(Self::Transfer),
             other => Err(refuse(format!(
-                "its kind is `{other}`: use probe, heads, tune, select or ensemble"
+                "its kind is `{other}`: use probe, heads, tune, select, ensemble or transfer"
             ))),
         }
     }
@@ -149,6 +178,19 @@ impl Plan {
             Self::Tune(experiment) => &experiment.name,
             Self::Select(experiment) => &experiment.name,
             Self::Ensemble(experiment) => &experiment.name,
+            Self::Transfer(experiment) => &experiment.name,
+        }
+    }
+
+    /// The question it answers.
+    pub fn title(&self) -> &str {
+        match self {
+            Self::Probe(experiment) => &experiment.title,
+            Self::Heads(experiment) => &experiment.title,
+            Self::Tune(experiment) => &experiment.title,
+            Self::Select(experiment) => &experiment.title,
+            Self::Ensemble(experiment) => &experiment.title,
+            Self::Transfer(experiment) => &experiment.title,
         }
     }
 
@@ -160,6 +202,7 @@ impl Plan {
             Self::Tune(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Select(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Ensemble(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Transfer(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -225,7 +268,7 @@ mod tests {
     #[test]
     fn a_wrong_experiment_says_what_is_wrong() {
         let error = Plan::named("table99").unwrap_err().to_string();
-        assert!(error.contains("probe"), "{error}");
+        assert!(error.contains("table1"), "{error}");
         let text = KNOWN[0]
             .1
             .replacen("seeds = [0, 1, 2]", "seeds = [0, 1, 2]\nseed = 3", 1);
@@ -240,23 +283,53 @@ mod tests {
                 .to_string()
                 .contains("`timesteps`")
         );
-        let Plan::Probe(probe) = Plan::named("probe").unwrap() else {
+        let Plan::Probe(probe) = Plan::named("figure2").unwrap() else {
             panic!("probe is of another kind");
         };
-        let error = probe.scale("paper").unwrap_err().to_string();
-        assert!(error.contains("mini, mini-quick, smoke"), "{error}");
+        let error = probe.scale("maxi").unwrap_err().to_string();
+        assert!(error.contains("mini, mini-full, mini-quick, paper, smoke"), "{error}");
+    }
+
+    #[test]
+    fn every_artefact_of_the_paper_has_both_scales() {
+        for name in known().filter(|name| name.starts_with("table") || name.starts_with("figure")) {
+            let plan = Plan::named(name).unwrap();
+            assert!(plan.scales().contains(&PAPER) && plan.scales().contains(&"mini"), "{name}");
+        }
+    }
+
+    #[test]
+    fn published_values_name_contenders_of_the_paper_scale() {
+        let held = |published: &[Published], names: Vec<&str>| {
+            for value in published.iter().filter_map(|value| value.contender.as_deref()) {
+                assert!(names.contains(&value) || value == "U-Net encoder", "{value}");
+            }
+        };
+        for name in known() {
+            match Plan::named(name).unwrap() {
+                Plan::Heads(e) => {
+                    let heads = &e.scale(PAPER).unwrap().heads;
+                    held(&e.published, heads.iter().map(PlannedContender::title).collect());
+                }
+                Plan::Tune(e) => {
+                    let contenders = &e.scale(PAPER).unwrap().contenders;
+                    held(&e.published, contenders.iter().map(|c| c.name.as_str()).collect());
+                }
+                _ => {}
+            }
+        }
     }
 
     #[test]
     fn every_kind_is_checked() {
-        let heads = KNOWN[1].1;
+        let (_, heads) = KNOWN.iter().find(|(name, _)| *name == "figure1").unwrap();
         let refused = |from: &str, to: &str| {
             let text = heads.replacen(from, to, 1);
             Plan::parse("x", &text).unwrap_err().to_string()
         };
         assert!(
             refused("kind = \"heads\"", "kind = \"tails\"")
-                .contains("`tails`: use probe, heads, tune, select or ensemble")
+                .contains("`tails`: use probe, heads, tune, select, ensemble or transfer")
         );
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));

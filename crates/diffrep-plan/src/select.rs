@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Settings;
+use crate::{DataSource, Settings};
 
 /// What is searched at one scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,8 +12,8 @@ use crate::Settings;
 pub struct SelectScale {
     /// The diffusion model.
     pub checkpoint: PathBuf,
-    /// Folder of images with training, validation and test splits.
-    pub data: PathBuf,
+    /// Images with training and test splits.
+    pub data: DataSource,
     /// Timesteps of the grid.
     pub timesteps: Vec<usize>,
     /// Blocks of the grid; every block if there are none.

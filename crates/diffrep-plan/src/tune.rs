@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PlannedHead, Settings};
+use crate::{Cut, DataSource, PlannedHead, Settings};
 
 /// What competes at one scale, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,8 +12,8 @@ use crate::{PlannedHead, Settings};
 pub struct TuneScale {
     /// The diffusion model.
     pub checkpoint: PathBuf,
-    /// Folder of images with training, validation and test splits.
-    pub data: PathBuf,
+    /// Images with training and test splits.
+    pub data: DataSource,
     /// Timestep.
     pub timestep: usize,
     /// Training images a class; all without it.
@@ -50,6 +50,9 @@ pub struct PlannedTuning {
     pub fresh_noise: bool,
     /// Whether images are flipped with probability 1/2.
     pub flip: bool,
+    /// Which random part of each training image is seen.
+    #[serde(default)]
+    pub view: Cut,
 }
 
 /// What is trained beside the head.
@@ -84,6 +87,7 @@ impl Settings for TuneScale {
         for contender in &self.contenders {
             required.push(("blocks", contender.blocks.len()));
             required.push(("pool", contender.pool));
+            contender.view.check()?;
             if matches!(contender.head, PlannedHead::Fusion { .. }) {
                 return Err("a fusion head is not tuned: it reads several timesteps".into());
             }

@@ -52,10 +52,7 @@ impl Study<'_> {
                         preprocess: self.preprocess,
                         schedule: self.schedule,
                         seed,
-                        augment: Augment {
-                            fresh_noise: false,
-                            flip: false,
-                        },
+                        augment: Augment::default(),
                     };
                     let rows: Vec<usize> = (0..dataset.len()).collect();
                     let mut logits: Vec<f32> = Vec::new();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::train_head::share;
 use crate::{
     Bits, EpochScore, HeadTraining, Maps, Point, ProbeError, Progress, Recipe, Splits, Study,
-    Subject, TrainedHead, best_head,
+    Subject, Trained, TrainedHead, best, best_head, correct, train_linear_at,
 };
 
 /// A head on some columns of a store.
@@ -26,7 +26,7 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contender {
-    /// Its name in results and file names.
+    /// Its name in results.
     pub name: String,
     /// Of these the best on the validation split is taken.
     pub candidates: Vec<Candidate>,
@@ -81,32 +81,35 @@ impl Study<'_> {
                 None => (contender.candidates.clone(), contender.recipe.grid()),
                 Some(first) => (first.candidate.iter().cloned().collect(), vec![first.point]),
             };
-            let specs: Vec<_> = [&splits.train, &splits.validation, &splits.test]
+            let images = [&splits.train, &splits.validation, &splits.test]
                 .into_iter()
                 .map(|dataset| {
                     self.extraction(dataset, settings, &subject.hash, seed)
-                        .store_spec()
+                        .images_key()
                 })
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<Vec<_>, _>>()?;
             let recipe = &contender.recipe;
+            // Neither the name nor what others read: another experiment may have the same contender.
             let determines = (
-                &specs,
+                &images,
                 &candidates,
                 &points,
                 recipe,
+                seed,
+                splits.train.class_names().len(),
                 env!("CARGO_PKG_VERSION"),
             );
-            let name = format!("head-{}-seed{seed}", contender.name);
+            let kind = contender.candidates.first().map_or("none", |c| c.head.name());
+            let name = format!("{}-{kind}-seed{seed}", subject.name);
             scores.push(self.step(&name, &determines, on, |on| {
-                let maps = format!("maps-seed{seed}");
                 let parts = [
                     ("train", &splits.train),
                     ("validation", &splits.validation),
                     ("test", &splits.test),
                 ];
-                let stores = self.extract(subject, &maps, &parts, settings, seed, on)?;
+                let stores = self.extract(subject, &subject.name, &parts, settings, seed, on)?;
                 let read = |part: usize, candidate: &Candidate| {
-                    Maps::read(&stores[part].1, &candidate.columns)
+                    Maps::gathered(&stores[part], &candidate.columns)
                 };
                 let classes = splits.train.class_names().len();
                 let training = |candidate| HeadTraining {
@@ -116,6 +119,11 @@ impl Study<'_> {
                     seed,
                     device: self.device,
                 };
+                if let Some(score) = self.compete_linear(
+                    &candidates, &points, recipe, classes, seed, &read, &name, on,
+                )? {
+                    return Ok(score);
+                }
                 let watcher = std::sync::Mutex::new(on);
                 let mut best: Option<(&Candidate, TrainedHead)> = None;
                 for (index, candidate) in candidates.iter().enumerate() {
@@ -165,5 +173,74 @@ impl Study<'_> {
             })?);
         }
         Ok(scores)
+    }
+
+    /// The score of a contender all of whose candidates are one linear layer on one column; their whole
+    /// grid is trained in one pass.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what competes, what it reads and how it is told"
+    )]
+    fn compete_linear(
+        &self,
+        candidates: &[Candidate],
+        points: &[Point],
+        recipe: &Recipe,
+        classes: usize,
+        seed: u64,
+        read: &dyn Fn(usize, &Candidate) -> Result<Maps, ProbeError>,
+        name: &str,
+        on: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Option<HeadScore>, ProbeError> {
+        let mut chosen: Option<(&Candidate, Trained)> = None;
+        for (index, candidate) in candidates.iter().enumerate() {
+            let (HeadSpec::Linear { pool }, [_]) = (&candidate.head, candidate.columns.as_slice())
+            else {
+                return Ok(None);
+            };
+            let [train, validation] =
+                [0, 1].map(|part| read(part, candidate).and_then(|maps| maps.pooled(*pool)));
+            let title = format!("{name}: epochs ({} of {})", index + 1, candidates.len());
+            let heads = train_linear_at(
+                points,
+                &train?,
+                &validation?,
+                classes,
+                recipe,
+                seed,
+                self.device,
+                |done, total| {
+                    on(Progress::At {
+                        name: &title,
+                        done,
+                        total,
+                    });
+                },
+            )?;
+            let head = best(&heads, &recipe.name)?;
+            let better = |(_, best): &(_, Trained)| head.validation > best.validation;
+            if chosen.as_ref().is_none_or(better) {
+                chosen = Some((candidate, head.clone()));
+            }
+        }
+        let Some((candidate, head)) = chosen else {
+            return Ok(None);
+        };
+        let HeadSpec::Linear { pool } = candidate.head else {
+            return Ok(None);
+        };
+        let test = read(2, candidate)?.pooled(pool)?;
+        let right = correct(&head, &test, self.device);
+        Ok(Some(HeadScore {
+            candidate: Some(candidate.clone()),
+            point: head.point,
+            parameters: head.weight.len() + head.bias.len(),
+            seed,
+            epoch: recipe.epochs,
+            validation: head.validation,
+            curve: Vec::new(),
+            test: share(&right),
+            correct: Bits(right),
+        }))
     }
 }

@@ -2,7 +2,6 @@
 
 use diffrep_datasets::Dataset;
 use diffrep_extract::{Extraction, Noising, Setting, Settings};
-use diffrep_store::Store;
 use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize};
 
@@ -230,26 +229,27 @@ impl<E: Encoder + Sync> Views<'_, '_, E> {
             flip,
             ..study.extraction(dataset, self.settings, &subject.hash, self.seed)
         };
-        let mirrored = if flip { "-mirrored" } else { "" };
+        let mirrored = if flip { ", mirrored" } else { "" };
         let column = self.setting.column();
-        let name = format!("{column}-seed{}-draw{draw}{mirrored}-{split}", self.seed);
-        let dir = study.dir.join("features").join(&name);
-        let title = format!("{name}: features");
-        job.run(subject.encoder, &dir, study.device, |done, total| {
+        let title = format!("{column}, noise {draw}{mirrored}, {split}: features");
+        // The training rows of a smaller number of draws are the first of a larger one's; those of an
+        // ensemble are read once.
+        let name = match split {
+            "test" => "ensemble",
+            _ => &subject.name,
+        };
+        let shelf = study.shelf(name, split);
+        let gathered = job.gather(subject.encoder, &shelf, study.device, |done, total| {
             (self.on)(Progress::At {
                 name: &title,
                 done,
                 total,
             });
         })?;
-        let store = Store::open(&dir)?;
-        let features = Features::read(&store, &column)?;
-        drop(store);
-        // The training rows of a smaller number of draws are the first of a larger one's.
-        if split == "test"
-            && let Err(error) = std::fs::remove_dir_all(&dir)
-        {
-            tracing::warn!("{} cannot be deleted: {error}", dir.display());
+        let features = Features::gathered(&gathered, &column)?;
+        drop(gathered);
+        if split == "test" {
+            study.clear(name, &[(split, dataset)]);
         }
         Ok(features)
     }

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use diffrep_extract::Gathered;
 use diffrep_store::Store;
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
@@ -41,6 +42,18 @@ impl Features {
             dim: column.dim(),
             labels,
         })
+    }
+
+    /// A column of gathered stores.
+    ///
+    /// # Errors
+    ///
+    /// As [`Features::read`].
+    pub fn gathered(gathered: &Gathered, column: &str) -> Result<Self, ProbeError> {
+        match gathered.store(column).or(gathered.stores().first()) {
+            Some(store) => Self::read(store, column),
+            None => Err(ProbeError::Empty { split: "stores" }),
+        }
     }
 
     /// A safetensors file of any origin with `features` (floats) and `labels` (integers, `[samples]`),

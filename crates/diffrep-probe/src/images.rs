@@ -2,7 +2,7 @@
 //! epoch.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use diffrep_datasets::{Dataset, Preprocess, load_batch};
+use diffrep_datasets::{Dataset, Preprocess, View, load_batch, load_views};
 use diffrep_extract::{Setting, SettingError, Settings};
 use diffrep_pool::{PoolSize, pyramid};
 use diffrep_rng::{Key, Stream};
@@ -28,13 +28,16 @@ pub struct Reading {
 }
 
 /// What a training does to an image before the network sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     /// Another noise in each epoch; else the same one as for stored features.
     pub fresh_noise: bool,
     /// Flipped left to right with probability 1/2.
     pub flip: bool,
+    /// A part drawn at random in place of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
 }
 
 /// Labelled images on their way to an encoder.
@@ -140,13 +143,20 @@ impl Images<'_> {
         });
         let preprocess = &self.preprocess;
         let mut values = vec![0.0; rows.len() * preprocess.len()];
-        load_batch(
-            self.dataset,
-            preprocess,
-            rows,
-            flips.as_deref(),
-            &mut values,
-        )?;
+        let flips = flips.as_deref();
+        match epoch.zip(self.augment.view) {
+            None => load_batch(self.dataset, preprocess, rows, flips, &mut values)?,
+            Some((epoch, view)) => load_views(
+                self.dataset,
+                preprocess,
+                view,
+                rows,
+                flips,
+                self.seed,
+                epoch as u32,
+                &mut values,
+            )?,
+        }
         let (channels, size) = (preprocess.channels.count(), preprocess.size);
         let shape = [rows.len(), channels, size, size];
         let x0 = Tensor::<4>::from_data(TensorData::new(values, shape), device);

@@ -28,6 +28,7 @@ pub use ensemble::{Draws, EnsembleScore, EnsembleScores};
 pub use error::ProbeError;
 pub use features::Features;
 pub use images::{Augment, Images, Reading};
+pub(crate) use linear::train_linear_at;
 pub use linear::{Trained, best, correct, logits, train_linear};
 pub use maps::{Each, MapColumn, Maps, Moments};
 pub use metrics::Metrics;

@@ -40,10 +40,34 @@ pub fn train_linear(
     recipe: &Recipe,
     seed: u64,
     device: &Device,
+    progress: impl FnMut(usize, usize),
+) -> Result<Vec<Trained>, ProbeError> {
+    let grid = recipe.grid();
+    train_linear_at(
+        &grid, train, validation, classes, recipe, seed, device, progress,
+    )
+}
+
+/// [`train_linear`] at some points in place of the recipe's grid.
+///
+/// # Errors
+///
+/// As [`train_linear`].
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what is trained, on what and how it is told"
+)]
+pub(crate) fn train_linear_at(
+    grid: &[Point],
+    train: &Features,
+    validation: &Features,
+    classes: usize,
+    recipe: &Recipe,
+    seed: u64,
+    device: &Device,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Trained>, ProbeError> {
     check(train, validation, classes)?;
-    let grid = recipe.grid();
     let (heads, dim) = (grid.len(), train.dim);
     let (mean, deviation) = if recipe.standardize {
         train.moments()
@@ -110,9 +134,9 @@ pub fn train_linear(
     let raw: Vec<f32> = read(weight);
     let shifts: Vec<f32> = read(bias);
     Ok(grid
-        .into_iter()
+        .iter()
         .enumerate()
-        .map(|(head, point)| {
+        .map(|(head, &point)| {
             fold(
                 &raw,
                 &shifts,

@@ -1,7 +1,8 @@
 //! Feature maps in memory, for heads that read more than a vector.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use diffrep_extract::Setting;
+use diffrep_extract::{Gathered, Setting};
+use diffrep_pool::PoolSize;
 use diffrep_store::Store;
 use diffrep_taps::TapInfo;
 
@@ -61,9 +62,27 @@ impl Maps {
     /// When there is none, the store lacks one, a block occurs twice at a timestep, or timesteps
     /// have other blocks or pools.
     pub fn read(store: &Store, names: &[String]) -> Result<Self, ProbeError> {
+        Self::read_from(|_| Some(store), names)
+    }
+
+    /// Columns of gathered stores.
+    ///
+    /// # Errors
+    ///
+    /// As [`Maps::read`].
+    pub fn gathered(gathered: &Gathered, names: &[String]) -> Result<Self, ProbeError> {
+        let stores = gathered.stores();
+        Self::read_from(|name| gathered.store(name).or(stores.first()), names)
+    }
+
+    fn read_from<'s>(
+        store: impl Fn(&str) -> Option<&'s Store>,
+        names: &[String],
+    ) -> Result<Self, ProbeError> {
         let mut columns = Vec::new();
         let mut labels = Vec::new();
         for name in names {
+            let store = store(name).ok_or(ProbeError::Empty { split: "stores" })?;
             let features = Features::read(store, name)?;
             let refuse = |reason: &str| ProbeError::Column {
                 column: name.clone(),
@@ -189,6 +208,43 @@ impl Maps {
                 Tensor::from_data(TensorData::new(values, shape), device)
             })
             .collect()
+    }
+
+    /// The maps of a single column as vectors, averaged to a smaller side before.
+    ///
+    /// # Errors
+    ///
+    /// When there are several columns, or the side does not divide theirs.
+    pub(crate) fn pooled(&self, pool: PoolSize) -> Result<Features, ProbeError> {
+        let refuse = |column: &MapColumn, reason: String| ProbeError::Column {
+            column: column.setting.column(),
+            reason,
+        };
+        let [column] = self.columns.as_slice() else {
+            return Err(refuse(&self.columns[0], "a linear head reads one column".into()));
+        };
+        let (side, pool) = (column.side(), pool.get());
+        if side % pool != 0 {
+            let reason = format!("maps of side {side} are not pooled to {pool}: use a divisor");
+            return Err(refuse(column, reason));
+        }
+        let window = side / pool;
+        let share = 1.0 / (window * window) as f32;
+        let dim = column.channels * pool * pool;
+        let mut values = vec![0.0f32; self.len() * dim];
+        let planes = column.values.chunks_exact(side * side);
+        for (plane, out) in planes.zip(values.chunks_exact_mut(pool * pool)) {
+            for (index, value) in plane.iter().enumerate() {
+                let (y, x) = (index / side / window, index % side / window);
+                out[y * pool + x] += value;
+            }
+            out.iter_mut().for_each(|sum| *sum *= share);
+        }
+        Ok(Features {
+            values,
+            dim,
+            labels: self.labels.clone(),
+        })
     }
 
     /// Mean and deviation of every channel of every column over samples and pixels, or of every

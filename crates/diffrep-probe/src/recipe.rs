@@ -3,12 +3,13 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use diffrep_datasets::View;
 use diffrep_train::{AdamW, AdamWConfig, Checkpoint, Sgd, SgdConfig, StepReport};
 use serde::{Deserialize, Serialize};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
 
-const KNOWN: [(&str, &str); 13] = [
+const KNOWN: [(&str, &str); 14] = [
     ("paper", include_str!("../recipes/paper.toml")),
     ("release", include_str!("../recipes/release.toml")),
     ("vissl", include_str!("../recipes/vissl.toml")),
@@ -21,6 +22,10 @@ const KNOWN: [(&str, &str); 13] = [
     (
         "mini-finetune",
         include_str!("../recipes/mini-finetune.toml"),
+    ),
+    (
+        "mini-streamed",
+        include_str!("../recipes/mini-streamed.toml"),
     ),
     ("logistic", include_str!("../recipes/logistic.toml")),
     ("ridge", include_str!("../recipes/ridge.toml")),
@@ -146,6 +151,10 @@ pub struct Recipe {
     /// for heads other than the linear probe. Without it every epoch is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+    /// A part of each training image drawn at random in each epoch. Stored features have none: it counts
+    /// where images go through the network in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
     /// Learning rates tried.
     pub learning_rates: Vec<f64>,
     /// Weight decays tried.
@@ -260,6 +269,9 @@ impl Recipe {
         }
         if self.weight_decays.is_empty() || decays.into_iter().any(|d| !d.is_finite() || *d < 0.0) {
             return Err("weight_decays must be numbers of at least 0, at least one".into());
+        }
+        if let Some(view) = self.view {
+            view.check()?;
         }
         if let Optimizer::Sgd { momentum, nesterov } = self.optimizer {
             if !(0.0..1.0).contains(&momentum) {

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diffrep_datasets::{Dataset, balanced_subset};
-use diffrep_extract::{Setting, Settings};
-use diffrep_store::Store;
+use diffrep_extract::{Gathered, Setting, Settings};
 use diffrep_taps::{BlockIndex, Encoder};
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +134,7 @@ impl Study<'_> {
                     let name = format!("{title}-{step}");
                     cost[0] += all_images(&parts);
                     let stores = self.extract(subject, &name, &parts, &settings, seed, on)?;
-                    for ((part, _), (_, store)) in parts.iter().zip(stores) {
+                    for ((part, _), store) in parts.iter().zip(stores) {
                         seen.stores
                             .entry(((*part).into(), t))
                             .or_default()
@@ -190,7 +189,7 @@ impl Study<'_> {
 #[derive(Default)]
 struct Seen {
     rows: BTreeMap<(String, Option<usize>), BTreeSet<usize>>,
-    stores: BTreeMap<(String, Option<usize>), Vec<Store>>,
+    stores: BTreeMap<(String, Option<usize>), Vec<Gathered>>,
 }
 
 impl Seen {
@@ -207,8 +206,8 @@ impl Seen {
     fn features(&self, part: &str, setting: &Setting) -> Result<Features, ProbeError> {
         let stores = self.stores.get(&(part.to_string(), setting.t));
         let mut all: Option<Features> = None;
-        for store in stores.into_iter().flatten() {
-            let more = Features::read(store, &setting.column())?;
+        for gathered in stores.into_iter().flatten() {
+            let more = Features::gathered(gathered, &setting.column())?;
             match &mut all {
                 None => all = Some(more),
                 Some(all) => {

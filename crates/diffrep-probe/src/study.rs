@@ -10,9 +10,9 @@ use std::thread::ScopedJoinHandle;
 use burn::tensor::Device;
 use diffrep_artifact::{Sha256Hex, create_dir_all, read_json, write_json_atomic};
 use diffrep_datasets::{Dataset, Preprocess};
-use diffrep_extract::{Extraction, Noising, Setting, Settings};
+use diffrep_extract::{Extraction, Gathered, Noising, Setting, Settings};
 use diffrep_schedule::Schedule;
-use diffrep_store::{FeatureDtype, Store};
+use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -20,6 +20,8 @@ use crate::{Features, Point, ProbeError, Recipe, Trained, best, correct, train_l
 
 /// Rows a shard of a study's stores.
 const SHARD_ROWS: usize = 500;
+/// Characters of a step's key in the name of its file, so that experiments share a folder.
+const KEY_IN_NAME: usize = 12;
 
 /// The images of a study. A study never mixes the roles.
 #[derive(Clone, Debug)]
@@ -35,7 +37,8 @@ pub struct Splits {
 /// What all steps of a study share.
 #[derive(Clone, Debug)]
 pub struct Study<'a> {
-    /// Folder of the run.
+    /// Folder of finished steps and of features. Several studies may share one: what two of them need is
+    /// done once.
     pub dir: &'a Path,
     /// How an image becomes an input.
     pub preprocess: Preprocess,
@@ -168,7 +171,8 @@ impl Study<'_> {
         compute: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, ProbeError>,
     ) -> Result<T, ProbeError> {
         let key = Sha256Hex::hash_json(determines)?;
-        let path = self.dir.join("steps").join(format!("{name}.json"));
+        let short = &key.to_string()[..KEY_IN_NAME];
+        let path = self.dir.join("steps").join(format!("{name}-{short}.json"));
         if path.exists() {
             let found: Result<Step<T>, _> = read_json(&path);
             match found {
@@ -211,7 +215,8 @@ impl Study<'_> {
         }
     }
 
-    /// Extracts two or three splits into `dir/features/name-*` and reports one progress for all.
+    /// Gathers the features of two or three splits on the shelves `dir/features/name-*` and reports one
+    /// progress for all.
     pub(crate) fn extract<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
@@ -220,27 +225,39 @@ impl Study<'_> {
         settings: &Settings,
         seed: u64,
         on: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<Vec<(PathBuf, Store)>, ProbeError> {
+    ) -> Result<Vec<Gathered>, ProbeError> {
         let total = all_images(splits);
         let mut before = 0;
         let title = format!("{name}: features");
-        let mut stores = Vec::new();
+        let mut gathered = Vec::new();
         for (split, dataset) in splits {
-            let dir = self.dir.join("features").join(format!("{name}-{split}"));
             let job = self.extraction(dataset, settings, &subject.hash, seed);
             let start = before;
-            job.run(subject.encoder, &dir, self.device, |done, _| {
+            let shelf = self.shelf(name, split);
+            gathered.push(job.gather(subject.encoder, &shelf, self.device, |done, _| {
                 on(Progress::At {
                     name: &title,
                     done: start + done,
                     total,
                 });
-            })?;
+            })?);
             before += dataset.len();
-            let store = Store::open(&dir)?;
-            stores.push((dir, store));
         }
-        Ok(stores)
+        Ok(gathered)
+    }
+
+    pub(crate) fn shelf(&self, name: &str, split: &str) -> PathBuf {
+        self.dir.join("features").join(format!("{name}-{split}"))
+    }
+
+    /// Deletes the shelves of a name, whose features have served their purpose.
+    pub(crate) fn clear(&self, name: &str, splits: &[(&str, &Dataset)]) {
+        for (split, _) in splits {
+            let dir = self.shelf(name, split);
+            if let Err(error) = std::fs::remove_dir_all(&dir) {
+                tracing::warn!("{} cannot be deleted: {error}", dir.display());
+            }
+        }
     }
 
     /// Validation scores of every block and pool at one timestep (`None`: the clean image), from a
@@ -275,18 +292,14 @@ impl Study<'_> {
             let stores = self.extract(subject, &name, &parts, settings, 0, on)?;
             let read = |setting: &Setting| {
                 let column = setting.column();
-                let [train, validation] = [0, 1].map(|i| Features::read(&stores[i].1, &column));
+                let [train, validation] = [0, 1].map(|i| Features::gathered(&stores[i], &column));
                 Ok((train?, validation?))
             };
             let wanted: Vec<Setting> = settings.columns().iter().map(|(s, _)| *s).collect();
             let title = format!("{name}: probes");
             let cells = self.cells(&wanted, &read, classes, recipe, 0, &title, on)?;
-            for (dir, store) in stores {
-                drop(store);
-                if let Err(error) = std::fs::remove_dir_all(&dir) {
-                    tracing::warn!("{} cannot be deleted: {error}", dir.display());
-                }
-            }
+            drop(stores);
+            self.clear(&name, &parts);
             Ok(cells)
         })
     }
@@ -390,8 +403,8 @@ impl Study<'_> {
                 ("validation", &splits.validation),
                 ("test", &splits.test),
             ];
-            let stores = self.extract(subject, &name, &parts, settings, seed, on)?;
-            let read = |i: usize| Features::read(&stores[i].1, &setting.column());
+            let stores = self.extract(subject, &subject.name, &parts, settings, seed, on)?;
+            let read = |i: usize| Features::gathered(&stores[i], &setting.column());
             let (train, validation, test) = (read(0)?, read(1)?, read(2)?);
             let title = format!("{name}: probe");
             let heads = train_linear(

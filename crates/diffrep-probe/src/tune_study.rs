@@ -1,7 +1,7 @@
 //! Trainings with the encoder in the loop, compared on the same images: each tuned on the validation
 //! split with the first seed, then scored on the test split once a seed.
 
-use diffrep_artifact::create_dir_all;
+use diffrep_artifact::{Sha256Hex, create_dir_all};
 use diffrep_datasets::Dataset;
 use diffrep_heads::HeadSpec;
 use diffrep_taps::Encoder;
@@ -68,10 +68,13 @@ impl Study<'_> {
             let determines = serde_json::json!({
                 "encoder": subject.hash, "images": data, "preprocess": self.preprocess,
                 "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
-                "contender": contender, "tried": tried, "seed": seed,
+                "tune": contender.tune, "recipe": contender.recipe, "augment": contender.augment,
+                "ema": contender.ema, "parts": contender.parts,
+                "tried": tried, "seed": seed, "classes": splits.train.class_names().len(),
                 "version": env!("CARGO_PKG_VERSION"),
             });
-            let name = format!("tune-{}-seed{seed}", contender.name);
+            let name = format!("tune-{}-seed{seed}", file_name(&contender.name));
+            let hash = Sha256Hex::hash_json(&determines)?.to_string();
             let score = self.step(&name, &determines, on, |on| {
                 let mut best: Option<(Tuned, &(Reading, HeadSpec), Point)> = None;
                 for (index, &(candidate, point)) in tried.iter().enumerate() {
@@ -86,7 +89,7 @@ impl Study<'_> {
                         candidate,
                         seed,
                     };
-                    let file = format!("{name}-{index}.safetensors");
+                    let file = format!("{name}-{}-{index}.safetensors", &hash[..12]);
                     let tuned = one.train(splits, point, &file, &determines, &title, on)?;
                     if best
                         .as_ref()
@@ -121,6 +124,11 @@ impl Study<'_> {
         }
         Ok(scores)
     }
+}
+
+/// A name with nothing in it that a file system could take for more.
+fn file_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 /// The columns that a store would have for what is read.

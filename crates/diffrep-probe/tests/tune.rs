@@ -75,10 +75,7 @@ impl Bench {
                 standardize: true,
                 ..Recipe::named("paper").unwrap()
             },
-            augment: Augment {
-                fresh_noise: false,
-                flip: false,
-            },
+            augment: Augment::default(),
             device,
         }
     }
@@ -249,6 +246,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     bench.augment = Augment {
         fresh_noise: true,
         flip: true,
+        view: from(json!({"resized_crop": {"area": [0.3, 1.0]}})),
     };
     let feedback = Tune::Feedback {
         blocks: from(json!([9, 12])),

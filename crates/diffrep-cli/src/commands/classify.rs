@@ -245,10 +245,7 @@ fn classify(
                 preprocess,
                 schedule: &schedule,
                 seed: saved.info.noise_seed,
-                augment: Augment {
-                    fresh_noise: false,
-                    flip: false,
-                },
+                augment: Augment::default(),
             };
             let mut done = 0;
             let classifier = saved.classifier(network, device)?;

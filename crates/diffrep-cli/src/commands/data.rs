@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use diffrep_datasets::{
     Completeness, Dataset, DatasetError, HoldOut, KnownDataset, OnError, Partial, Split,
@@ -87,6 +87,19 @@ impl DataArgs {
             allow_partial: false,
             on_bad_image: BadImageArg::Error,
         }
+    }
+
+    /// The images that an experiment names.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such known data set.
+    pub(crate) fn planned(data: &Path, known: Option<&str>) -> Result<Self> {
+        let known = known.map(|name| name.parse().map_err(|error| anyhow!("{error}")));
+        Ok(Self {
+            dataset: known.transpose()?,
+            ..Self::of(data)
+        })
     }
 
     /// Where the images are.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
-use diffrep_datasets::{Dataset, Split, balanced_subset};
+use diffrep_datasets::{Dataset, Split, View, balanced_subset};
 use diffrep_heads::FeedbackSpec;
 use diffrep_import::{load, read_arch};
 use diffrep_pool::PoolSize;
@@ -89,6 +89,11 @@ pub(crate) struct FinetuneArgs {
     /// No flips.
     #[arg(long)]
     no_flip: bool,
+    /// Which random part of each training image is seen in each epoch: `recipe` (what the recipe says),
+    /// `none`, `random` (the authors' release: 0.8 to 1 of the short side) or `resized` (torchvision's
+    /// RandomResizedCrop: 0.08 to 1 of the area, as in Figure 7 of the paper).
+    #[arg(long, value_name = "KIND", default_value = "recipe")]
+    crop: CropArg,
     /// Train on so many images of each class.
     #[arg(long, value_name = "N")]
     per_class: Option<usize>,
@@ -112,6 +117,27 @@ pub(crate) struct FinetuneArgs {
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CropArg {
+    Recipe,
+    None,
+    Random,
+    Resized,
+}
+
+impl CropArg {
+    fn view(self, recipe: &Recipe) -> Option<View> {
+        match self {
+            Self::Recipe => recipe.view,
+            Self::None => None,
+            Self::Random => Some(View::Crop {
+                fractions: [0.8, 1.0],
+            }),
+            Self::Resized => Some(View::ResizedCrop { area: [0.08, 1.0] }),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -225,6 +251,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     let augment = Augment {
         fresh_noise: !args.fixed_noise,
         flip: !args.no_flip,
+        view: args.crop.view(&recipe),
     };
     let images = |dataset| Images {
         dataset,

@@ -1,12 +1,12 @@
 //! Contenders on the same test images: how they are compared, and the report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 use diffrep_artifact::{Record, Sha256Hex, write_record};
-use diffrep_plan::{Experiment, Published, Settings};
+use diffrep_plan::{Experiment, PAPER, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
     Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, LineChart, LineStyle,
@@ -16,9 +16,8 @@ use diffrep_report::{
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, orientation, write_report};
-use crate::device::DeviceSpec;
-use crate::printer::{Printer, human_duration};
+use super::{Ground, Place, orientation, write_report};
+use crate::printer::human_duration;
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -122,6 +121,14 @@ impl<'a> Contest<'a> {
         Ok(())
     }
 
+    /// Every contender by name, with its accuracy and its lead over the first.
+    pub(super) fn standings(
+        &self,
+    ) -> impl Iterator<Item = (&str, &Spread, Option<&PairedDifference>)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.name.as_str(), &entry.test, entry.ahead.as_ref()))
+    }
+
     /// Writes results and report, and prints the table.
     #[allow(clippy::too_many_arguments, reason = "what an experiment runs with")]
     pub(super) fn finish<S: Settings + Clone + Serialize>(
@@ -130,11 +137,11 @@ impl<'a> Contest<'a> {
         scale_name: &str,
         ground: &Ground,
         splits: &Splits,
-        spec: DeviceSpec,
+        place: &Place<'_>,
         dir: &Path,
         start: Instant,
-        printer: Printer,
     ) -> Result<()> {
+        let printer = place.printer;
         let scale = experiment.scale(scale_name)?;
         let results = Results {
             scale: scale_name.into(),
@@ -154,7 +161,7 @@ impl<'a> Contest<'a> {
             Sha256Hex::hash_json(scale)?,
             splits,
             self.seeds.first().copied(),
-            spec,
+            place.spec,
             results,
         )?;
         write_record(dir.join("results.json"), &record)?;
@@ -237,7 +244,15 @@ impl<S: Serialize> Shown<'_, S> {
             title: title.into(),
             subtitle,
             verdicts,
-            sections: vec![self.accuracy(first), self.curves(), self.protocol(record)],
+            sections: [
+                Some(self.accuracy(first)),
+                self.sizes(),
+                self.curves(),
+                Some(self.protocol(record)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         }
     }
 
@@ -303,6 +318,42 @@ impl<S: Serialize> Shown<'_, S> {
         }
     }
 
+    /// What was measured beside what is published, at the scale at which they are to agree.
+    fn against_published(&self) -> Option<Table> {
+        if self.results.scale != PAPER {
+            return None;
+        }
+        let rows = self.results.published.iter().filter_map(|published| {
+            let name = published.contender.as_ref()?;
+            let mut contenders = self.results.contenders.iter();
+            let measured = contenders.find(|entry| entry.name == *name)?.test.mean * PERCENT;
+            let gap = measured - published.top1;
+            let within = published.allowed_gap.map(|allowed| gap.abs() <= allowed);
+            Some(vec![
+                Cell::text(published.name.clone()),
+                Cell::number(published.top1, 2),
+                Cell::number(measured, 2),
+                Cell::number(gap, 2),
+                published.allowed_gap.map_or_else(Cell::missing, |allowed| Cell::number(allowed, 2)),
+                within.map_or_else(Cell::missing, |yes| Cell::text(if yes { "yes" } else { "no" })),
+            ])
+        });
+        let rows: Vec<_> = rows.collect();
+        (!rows.is_empty()).then(|| Table {
+            caption: "Measured against published top-1 accuracy.".into(),
+            columns: vec![
+                Column::text("published"),
+                Column::number("top-1").with_unit("%"),
+                Column::number("measured").with_unit("%"),
+                Column::number("gap").with_unit("points"),
+                Column::number("allowed").with_unit("points"),
+                Column::text("within"),
+            ],
+            rows,
+            highlight: Vec::new(),
+        })
+    }
+
     fn accuracy(&self, first: &str) -> Section {
         let results = self.results;
         let rows = results.contenders.iter().filter_map(|entry| {
@@ -323,6 +374,7 @@ impl<S: Serialize> Shown<'_, S> {
             decimals: 2,
         };
         let mut blocks = vec![Block::Table(self.table())];
+        blocks.extend(self.against_published().map(Block::Table));
         if !plot.rows.is_empty() {
             blocks.push(Block::Figure(Figure {
                 caption: "Paired differences with their 95 % intervals.".into(),
@@ -356,10 +408,13 @@ impl<S: Serialize> Shown<'_, S> {
         }
     }
 
-    fn curves(&self) -> Section {
+    fn curves(&self) -> Option<Section> {
         let results = self.results;
         let series = results.contenders.iter().filter_map(|entry| {
             let score = entry.scores.first()?;
+            if score.curve.is_empty() {
+                return None;
+            }
             let points = score.curve.iter().enumerate();
             let points = points.map(|(i, s)| Point::new((i + 1) as f64, s.validation_loss));
             Some(Series {
@@ -375,14 +430,58 @@ impl<S: Serialize> Shown<'_, S> {
             reference_lines: Vec::new(),
             annotations: Vec::new(),
         };
-        Section {
+        if chart.series.is_empty() {
+            return None;
+        }
+        Some(Section {
             title: "How they learned".into(),
             blocks: vec![Block::Figure(Figure {
                 caption: "Loss on the validation images after each epoch, first seed, chosen rate."
                     .into(),
                 chart: chart.into(),
             })],
+        })
+    }
+
+    /// Accuracy over the number of parameters, as in Figure 1 of the paper: a line for each kind of head
+    /// of which there are several.
+    fn sizes(&self) -> Option<Section> {
+        let mut kinds: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
+        for entry in &self.results.contenders {
+            let score = entry.scores.first()?;
+            if let Some(candidate) = &score.candidate {
+                let point = Point::with_interval(
+                    score.parameters as f64,
+                    entry.test.mean * PERCENT,
+                    entry.test.min * PERCENT,
+                    entry.test.max * PERCENT,
+                );
+                kinds.entry(candidate.head.name()).or_default().push(point);
+            }
         }
+        if kinds.len() < 2 || kinds.values().all(|points| points.len() < 2) {
+            return None;
+        }
+        let series = kinds.into_iter().map(|(name, mut points)| {
+            points.sort_by(|a, b| a.x.total_cmp(&b.x));
+            Series::new(name, points)
+        });
+        let chart = LineChart {
+            title: "Accuracy against size".into(),
+            x: Axis::new("parameters of the head", AxisScale::Log),
+            y: Axis::new("top-1 (%)", AxisScale::Linear),
+            series: series.collect(),
+            reference_lines: Vec::new(),
+            annotations: Vec::new(),
+        };
+        Some(Section {
+            title: "Which size".into(),
+            blocks: vec![Block::Figure(Figure {
+                caption: "Test accuracy of the heads over their trainable parameters; ranges over seeds."
+                    .into(),
+                chart: chart.into(),
+            })],
+        })
     }
 
     fn protocol(&self, record: &Record<Results<S>>) -> Section {

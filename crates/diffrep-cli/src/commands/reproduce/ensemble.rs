@@ -1,13 +1,11 @@
 //! `kind = "ensemble"`: several noises of one image, to train on and to classify by.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::Device;
-use diffrep_artifact::{Lock, Record, Sha256Hex, create_dir_all, write_record};
+use diffrep_artifact::{Record, Sha256Hex, write_record};
 use diffrep_plan::{EnsembleScale, Experiment};
-use diffrep_probe::{Draws, EnsembleScores, Recipe, Study, Subject};
+use diffrep_probe::{Draws, EnsembleScores, Recipe, Subject};
 use diffrep_report::{
     Answer, Axis, Block, Cell, Column, Figure, LineChart, LineStyle, Point, Report,
     Scale as AxisScale, Section, Series, Table, VerdictLine, to_terminal_table,
@@ -15,9 +13,8 @@ use diffrep_report::{
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, setting, splits, watched, write_report};
-use crate::device::DeviceSpec;
-use crate::printer::{Printer, human_duration};
+use super::{Ground, Place, setting, splits, watched, write_report};
+use crate::printer::human_duration;
 
 const SCHEMA: (&str, u32) = ("diffrep.ensemble", 1);
 const RESAMPLES: usize = 10_000;
@@ -48,25 +45,21 @@ struct Entry {
 pub(super) fn run(
     experiment: &Experiment<EnsembleScale>,
     scale_name: &str,
-    dir: &Path,
-    device: &Device,
-    spec: DeviceSpec,
-    printer: Printer,
+    place: &Place<'_>,
 ) -> Result<()> {
     let start = Instant::now();
+    let &Place {
+        dir,
+        device,
+        spec,
+        printer,
+        ..
+    } = place;
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    create_dir_all(dir)?;
-    let _lock = Lock::acquire(dir)?;
     let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
     let recipe = Recipe::named(&scale.recipe)?;
-    let study = Study {
-        dir,
-        preprocess: ground.preprocess,
-        schedule: &ground.schedule,
-        device,
-        workers: spec.workers(),
-    };
+    let study = ground.study(place);
     let subject = Subject {
         name: "diffusion".into(),
         encoder: &ground.network,

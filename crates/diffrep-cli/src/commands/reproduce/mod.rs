@@ -9,6 +9,7 @@ mod probe;
 mod protocol;
 mod results;
 pub(crate) mod select;
+mod transfer;
 mod tune;
 
 use std::path::{Path, PathBuf};
@@ -17,15 +18,15 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::Args;
 use diffrep_artifact::{
-    Host, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic,
+    Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic,
 };
-use diffrep_datasets::{Dataset, Preprocess, Split, available_splits, balanced_subset, open};
+use diffrep_datasets::{Dataset, Preprocess, Split, balanced_subset};
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::{Plan, Published};
+use diffrep_plan::{DataSource, Plan, Published};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
-use diffrep_probe::{Progress, Splits};
+use diffrep_probe::{Progress, Splits, Study};
 use diffrep_report::Report;
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_unet::UNet;
@@ -35,22 +36,24 @@ use crate::commands::input::{preprocess_of, schedule_of, training_record};
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
-/// Run an experiment of the paper and write its report.
+/// Run experiments of the paper and write their reports.
 ///
-/// Results lie in runs/NAME: `report.html`, `report.md`, `results.json`, and the best linear probe
-/// as `head.safetensors` for `diffrep classify`. Finished steps are skipped when the same command is
-/// given again.
+/// Results of each lie in runs/NAME-SCALE: `report.html`, `report.md`, `results.json`, and for a probe
+/// its head as `head.safetensors` for `diffrep classify`. Features and finished steps lie in runs/features
+/// and runs/steps, where experiments share them: what two of them need is computed once, and nothing when
+/// the same command is given again.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep reproduce --quick\n  \
-    diffrep reproduce probe --scale mini\n  \
-    diffrep reproduce my-experiment.toml --scale mine --device cuda:0")]
+    diffrep reproduce table1 figure1\n  \
+    diffrep reproduce table1 --scale paper --device cuda:0\n  \
+    diffrep reproduce my-experiment.toml --scale mine")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (probe, heads, table2, select, ensemble), or TOML files of your own; those
-    /// that fit half an hour at the mini scale (probe, heads, ensemble) without it. `smoke` is the first
-    /// experiment at a scale that proves the pipeline in under a minute.
+    /// Experiments by name (figure1, figure2, figure4, figure5, figure7, table1, table2, table3, table6,
+    /// ensemble, select), or TOML files of your own; all that have the scale without it. `smoke` is
+    /// `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
-    /// Which scale of the experiment.
+    /// Which scale of the experiments.
     #[arg(long, default_value = "mini")]
     scale: String,
     /// The quick version of the scale (`mini-quick`).
@@ -64,76 +67,70 @@ pub(crate) struct ReproduceArgs {
     device: DeviceSpec,
 }
 
+/// Where an experiment runs.
+struct Place<'a> {
+    /// Folder of its results.
+    dir: &'a Path,
+    /// Folder of the steps and features of all experiments.
+    shared: &'a Path,
+    device: &'a Device,
+    spec: DeviceSpec,
+    printer: Printer,
+}
+
 pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
+    let plans = plans(args)?;
+    let device = args.device.open()?;
+    create_dir_all(&args.runs)?;
+    let _lock = Lock::acquire(&args.runs)?;
+    for (plan, scale) in &plans {
+        let dir = args.runs.join(format!("{}-{scale}", plan.name()));
+        create_dir_all(&dir)?;
+        let place = Place {
+            dir: &dir,
+            shared: &args.runs,
+            device: &device,
+            spec: args.device,
+            printer,
+        };
+        if plans.len() > 1 {
+            printer.say(&format!("{}: {}", plan.name(), plan.title()));
+        }
+        match plan {
+            Plan::Probe(experiment) => probe::run(experiment, scale, &place)?,
+            Plan::Heads(experiment) => heads::run(experiment, scale, &place)?,
+            Plan::Tune(experiment) => tune::run(experiment, scale, &place)?,
+            Plan::Ensemble(experiment) => ensemble::run(experiment, scale, &place)?,
+            Plan::Select(experiment) => select::run(experiment, scale, &place)?,
+            Plan::Transfer(experiment) => transfer::run(experiment, scale, &place)?,
+        }
+    }
+    Ok(())
+}
+
+/// The experiments asked for, each with its scale.
+fn plans(args: &ReproduceArgs) -> Result<Vec<(Plan, String)>> {
     let scale = if args.quick {
         format!("{}-quick", args.scale)
     } else {
         args.scale.clone()
     };
-    let mut plans = Vec::new();
-    if args.experiments.is_empty() {
-        for name in diffrep_plan::known() {
-            plans.push((Plan::named(name)?, scale.clone()));
-        }
-        // What has no such scale is left out, unless nothing has it.
-        if plans
-            .iter()
-            .any(|(plan, scale)| plan.scales().contains(&scale.as_str()))
-        {
-            plans.retain(|(plan, scale)| plan.scales().contains(&scale.as_str()));
-        }
-        let (usual, others): (Vec<_>, Vec<_>) = plans
-            .into_iter()
-            .partition(|(plan, _)| diffrep_plan::USUAL.contains(&plan.name()));
-        // A scale that only the others have is asked for them.
-        if usual.is_empty() {
-            plans = others;
-        } else {
-            plans = usual;
-            if !others.is_empty() {
-                let names: Vec<&str> = others.iter().map(|(plan, _)| plan.name()).collect();
-                printer.say(&format!(
-                    "run by name only, for their time: {}",
-                    names.join(", ")
-                ));
-            }
-        }
-    }
-    for name in &args.experiments {
-        plans.push(match name.as_str() {
-            "smoke" => (Plan::named("probe")?, "smoke".into()),
-            _ => (Plan::named(name)?, scale.clone()),
+    if !args.experiments.is_empty() {
+        let named = args.experiments.iter().map(|name| match name.as_str() {
+            "smoke" => Ok((Plan::named("figure2")?, "smoke".into())),
+            _ => Ok((Plan::named(name)?, scale.clone())),
         });
+        return named.collect();
     }
-    let device = args.device.open()?;
-    for (plan, scale) in &plans {
-        match plan {
-            Plan::Probe(experiment) => {
-                let dir = match experiment.name.as_str() {
-                    "probe" => args.runs.join(scale),
-                    name => args.runs.join(format!("{name}-{scale}")),
-                };
-                probe::run(experiment, scale, &dir, &device, args.device, printer)?;
-            }
-            Plan::Heads(experiment) => {
-                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
-                heads::run(experiment, scale, &dir, &device, args.device, printer)?;
-            }
-            Plan::Tune(experiment) => {
-                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
-                tune::run(experiment, scale, &dir, &device, args.device, printer)?;
-            }
-            Plan::Ensemble(experiment) => {
-                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
-                ensemble::run(experiment, scale, &dir, &device, args.device, printer)?;
-            }
-            Plan::Select(experiment) => {
-                let dir = args.runs.join(format!("{}-{scale}", experiment.name));
-                select::run(experiment, scale, &dir, &device, args.device, printer)?;
-            }
-        }
+    let mut plans = Vec::new();
+    for name in diffrep_plan::known() {
+        plans.push((Plan::named(name)?, scale.clone()));
     }
-    Ok(())
+    let has_scale = |(plan, scale): &(Plan, String)| plan.scales().contains(&scale.as_str());
+    if plans.iter().any(has_scale) {
+        plans.retain(has_scale);
+    }
+    Ok(plans)
 }
 
 /// What every experiment stands on: the frozen network and how images reach it.
@@ -170,6 +167,17 @@ impl Ground {
         })
     }
 
+    /// A study on it, whose steps and features are shared with other experiments.
+    fn study<'a>(&'a self, place: &Place<'a>) -> Study<'a> {
+        Study {
+            dir: place.shared,
+            preprocess: self.preprocess,
+            schedule: &self.schedule,
+            device: place.device,
+            workers: place.spec.workers(),
+        }
+    }
+
     /// Results with everything that produced them.
     fn record<T>(
         &self,
@@ -202,20 +210,24 @@ impl Ground {
 /// The splits of a data set, with the official validation split or a tenth of the training images,
 /// and with so many images a class of training and test split.
 fn splits(
-    data: &Path,
+    source: &DataSource,
     train_per_class: Option<usize>,
     test_per_class: Option<usize>,
 ) -> Result<Splits> {
-    let available = available_splits(data)?;
-    if !available.contains(&Split::Test) {
+    let data = DataArgs::planned(source.path(), source.known())?;
+    if !data.has_test()? {
         bail!(
             "{} has no test split: add t10k-* files or a test folder",
-            data.display()
+            source.path().display()
         );
     }
-    let (train, validation) = DataArgs::of(data).train_and_validation()?;
-    let test = open(data, Split::Test)?;
+    let (train, validation) = data.train_and_validation()?;
+    let test = data.open(Split::Test)?;
     let cut = |dataset: Dataset, per_class: Option<usize>| -> Result<Dataset> {
+        let dataset = match source.classes() {
+            None => dataset,
+            Some(classes) => dataset.only_classes(classes)?,
+        };
         Ok(match per_class {
             None => dataset,
             Some(n) => dataset.subset(&balanced_subset(dataset.labels(), n, 0)?),
@@ -223,7 +235,7 @@ fn splits(
     };
     Ok(Splits {
         train: cut(train, train_per_class)?,
-        validation,
+        validation: cut(validation, None)?,
         test: cut(test, test_per_class)?,
     })
 }

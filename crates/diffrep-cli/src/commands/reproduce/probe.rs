@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use diffrep_artifact::{Lock, Sha256Hex, create_dir_all, write_record};
+use diffrep_artifact::{Sha256Hex, write_record};
 use diffrep_datasets::{Dataset, balanced_subset};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_plan::{Experiment, ProbeScale};
@@ -16,24 +16,25 @@ use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
 use super::results::{Encoding, RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
-use super::{Ground, document, pictures, setting, splits, watched, write_report};
-use crate::device::DeviceSpec;
+use super::{Ground, Place, document, pictures, setting, splits, watched, write_report};
 use crate::printer::{Printer, human_duration};
 
 /// Runs one experiment at one scale and writes its results and report.
 pub(super) fn run(
     experiment: &Experiment<ProbeScale>,
     scale_name: &str,
-    dir: &Path,
-    device: &Device,
-    spec: DeviceSpec,
-    printer: Printer,
+    place: &Place<'_>,
 ) -> Result<()> {
     let start = Instant::now();
+    let &Place {
+        dir,
+        device,
+        spec,
+        printer,
+        ..
+    } = place;
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    create_dir_all(dir)?;
-    let _lock = Lock::acquire(dir)?;
     let network = &ground.network;
     let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
     let sweep_splits = swept_splits(&splits, scale)?;
@@ -41,13 +42,7 @@ pub(super) fn run(
         Recipe::named(&scale.recipe)?,
         Recipe::named(&scale.sweep_recipe)?,
     );
-    let study = Study {
-        dir,
-        preprocess: ground.preprocess,
-        schedule: &ground.schedule,
-        device,
-        workers: spec.workers(),
-    };
+    let study = ground.study(place);
     let runner = Runner {
         study,
         scale,

@@ -1,25 +1,22 @@
 //! `kind = "select"`: a search for timestep, block and pool against the whole grid.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::Device;
-use diffrep_artifact::{Lock, Record, Sha256Hex, create_dir_all, write_record};
+use diffrep_artifact::{Record, Sha256Hex, write_record};
 use diffrep_datasets::balanced_subset;
 use diffrep_extract::{Setting, Settings};
 use diffrep_plan::{Experiment, SelectScale};
-use diffrep_probe::{Recipe, Search, Selected, Study, Subject};
+use diffrep_probe::{Recipe, Search, Selected, Subject};
 use diffrep_report::{
     Answer, Block, Cell, Column, Report, Section, Table, VerdictLine, to_terminal_table,
 };
 use diffrep_taps::{Encoder, TapInfo};
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, setting, splits, watched, write_report};
-use crate::device::DeviceSpec;
-use crate::printer::{Printer, human_duration};
+use super::{Ground, Place, setting, splits, watched, write_report};
+use crate::printer::human_duration;
 
 const SCHEMA: (&str, u32) = ("diffrep.select", 1);
 const PERCENT: f64 = 100.0;
@@ -70,16 +67,18 @@ impl Draw {
 pub(super) fn run(
     experiment: &Experiment<SelectScale>,
     scale_name: &str,
-    dir: &Path,
-    device: &Device,
-    spec: DeviceSpec,
-    printer: Printer,
+    place: &Place<'_>,
 ) -> Result<()> {
     let start = Instant::now();
+    let &Place {
+        dir,
+        device,
+        spec,
+        printer,
+        ..
+    } = place;
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    create_dir_all(dir)?;
-    let _lock = Lock::acquire(dir)?;
     let splits = splits(&scale.data, None, scale.test_per_class)?;
     let mut final_splits = splits.clone();
     if let Some(count) = scale.final_train_per_class {
@@ -90,13 +89,7 @@ pub(super) fn run(
     let final_recipe = Recipe::named(&scale.final_recipe)?;
     let taps = ground.network.taps();
     let grid = grid(&scale.timesteps, &scale.blocks, &scale.pools, &taps)?;
-    let study = Study {
-        dir,
-        preprocess: ground.preprocess,
-        schedule: &ground.schedule,
-        device,
-        workers: spec.workers(),
-    };
+    let study = ground.study(place);
     let subject = Subject {
         name: "diffusion".into(),
         encoder: &ground.network,

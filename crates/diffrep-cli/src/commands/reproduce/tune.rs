@@ -1,23 +1,18 @@
 //! `kind = "tune"`: trainings with the diffusion model in the loop (Table 2 of the paper).
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::Device;
-use diffrep_artifact::{Lock, create_dir_all};
 use diffrep_datasets::balanced_subset;
 use diffrep_heads::FeedbackSpec;
 use diffrep_plan::{Experiment, PlannedTuning, Trained, TuneScale};
 use diffrep_pool::PoolSize;
-use diffrep_probe::{Augment, Reading, Recipe, Study, Subject, Tune, TuneContender};
+use diffrep_probe::{Augment, Reading, Recipe, Subject, Tune, TuneContender};
 use diffrep_taps::{BlockIndex, Encoder};
 
 use super::contest::{Contest, Words};
-use super::heads::head_spec;
-use super::{Ground, setting, splits, watched};
-use crate::device::DeviceSpec;
-use crate::printer::Printer;
+use super::heads::{cut, head_spec};
+use super::{Ground, Place, setting, splits, watched};
 
 const WORDS: Words = Words {
     schema: ("diffrep.tune", 1),
@@ -36,16 +31,16 @@ const WORDS: Words = Words {
 pub(super) fn run(
     experiment: &Experiment<TuneScale>,
     scale_name: &str,
-    dir: &Path,
-    device: &Device,
-    spec: DeviceSpec,
-    printer: Printer,
+    place: &Place<'_>,
 ) -> Result<()> {
     let start = Instant::now();
+    let &Place {
+                device,
+                printer,
+        ..
+    } = place;
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    create_dir_all(dir)?;
-    let _lock = Lock::acquire(dir)?;
     let mut splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
     if let Some(count) = scale.validation_per_class {
         let rows = balanced_subset(splits.validation.labels(), count, 0)?;
@@ -53,13 +48,7 @@ pub(super) fn run(
     }
     let blocks = ground.network.taps().len();
     let recipe = Recipe::named(&scale.recipe)?;
-    let study = Study {
-        dir,
-        preprocess: ground.preprocess,
-        schedule: &ground.schedule,
-        device,
-        workers: spec.workers(),
-    };
+    let study = ground.study(place);
     let subject = Subject {
         name: "diffusion".into(),
         encoder: &ground.network,
@@ -74,7 +63,7 @@ pub(super) fn run(
         contest.enter(&planned.name, &recipe, scores)?;
     }
     contest.finish(
-        experiment, scale_name, &ground, &splits, spec, dir, start, printer,
+        experiment, scale_name, &ground, &splits, place, place.dir, start,
     )
 }
 
@@ -96,9 +85,7 @@ fn contender(
         Ok((reading, head_spec(&planned.head, pool)?))
     });
     Ok(TuneContender {
-        name: planned
-            .name
-            .replace(|c: char| !c.is_ascii_alphanumeric(), "-"),
+        name: planned.name.clone(),
         tune: match &planned.train {
             Trained::Head => Tune::Head,
             Trained::Feedback { blocks: late } if late.is_empty() => Tune::Feedback {
@@ -114,6 +101,7 @@ fn contender(
         augment: Augment {
             fresh_noise: planned.fresh_noise,
             flip: planned.flip,
+            view: cut(planned.view, recipe),
         },
         ema: None,
         parts: scale.parts,

@@ -1,0 +1,297 @@
+//! `kind = "transfer"`: the same heads on several data sets (Figures 4 and 7 of the paper).
+
+use std::time::Instant;
+
+use anyhow::Result;
+use diffrep_artifact::{Record, Sha256Hex, create_dir_all, write_record};
+use diffrep_extract::{Pixels, Setting, Settings};
+use diffrep_heads::HeadSpec;
+use diffrep_plan::{Experiment, NamedData, TransferScale};
+use diffrep_pool::PoolSize;
+use diffrep_probe::{Candidate, Contender, Recipe, Splits, Subject};
+use diffrep_report::{
+    Block, Cell, Column, Report, Section, Table, to_terminal_table,
+};
+use diffrep_stats::{PairedDifference, Spread};
+use diffrep_taps::Encoder;
+use serde::{Deserialize, Serialize};
+
+use super::contest::Contest;
+use super::heads::HeadsPlan;
+use super::{Ground, Place, orientation, setting, splits, watched, write_report};
+use crate::printer::human_duration;
+
+const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
+const PERCENT: f64 = 100.0;
+
+/// What `results.json` holds: a summary of the contests, whose own records lie in folders beside it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Results {
+    scale: String,
+    settings: TransferScale,
+    data: Vec<Summary>,
+}
+
+/// How the contenders did on one data set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Summary {
+    name: String,
+    classes: usize,
+    train: usize,
+    test: usize,
+    contenders: Vec<Row>,
+}
+
+/// A contender on one data set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    test: Spread,
+    ahead: Option<PairedDifference>,
+}
+
+pub(super) fn run(
+    experiment: &Experiment<TransferScale>,
+    scale_name: &str,
+    place: &Place<'_>,
+) -> Result<()> {
+    let start = Instant::now();
+    let scale = experiment.scale(scale_name)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
+    let mut summaries = Vec::new();
+    let mut last = None;
+    for named in &scale.data {
+        let begin = Instant::now();
+        let splits = splits(&named.data, scale.train_per_class, scale.test_per_class)?;
+        let contest = contest(scale, &ground, &splits, place)?;
+        summaries.push(Summary {
+            name: named.name.clone(),
+            classes: splits.train.class_names().len(),
+            train: splits.train.len(),
+            test: splits.test.len(),
+            contenders: contest
+                .standings()
+                .map(|(name, test, ahead)| Row {
+                    name: name.into(),
+                    test: *test,
+                    ahead: ahead.copied(),
+                })
+                .collect(),
+        });
+        let dir = place.dir.join(folder(named));
+        create_dir_all(&dir)?;
+        contest.finish(
+            experiment, scale_name, &ground, &splits, place, &dir, begin,
+        )?;
+        last = Some(splits);
+    }
+    let Some(splits) = last else {
+        return Ok(());
+    };
+    let record = ground.record(
+        SCHEMA,
+        Sha256Hex::hash_json(scale)?,
+        &splits,
+        scale.seeds.first().copied(),
+        place.spec,
+        Results {
+            scale: scale_name.into(),
+            settings: scale.clone(),
+            data: summaries,
+        },
+    )?;
+    write_record(place.dir.join("results.json"), &record)?;
+    let table = table(&record.data);
+    if place.printer.json() {
+        place.printer.result(&serde_json::to_string_pretty(&record)?);
+    } else {
+        place.printer.result(&to_terminal_table(&table));
+    }
+    write_report(&report(experiment, &record, table), place.dir)?;
+    place.printer.say(&format!(
+        "report: {} ({})",
+        place.dir.join("report.html").display(),
+        human_duration(start.elapsed().as_secs_f64())
+    ));
+    Ok(())
+}
+
+/// A name that is safe as a folder's.
+fn folder(named: &NamedData) -> String {
+    named
+        .name
+        .to_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// All heads on one data set, and a linear probe on its raw pixels.
+fn contest<'a>(
+    scale: &'a TransferScale,
+    ground: &Ground,
+    splits: &Splits,
+    place: &Place<'_>,
+) -> Result<Contest<'a>> {
+    let plan = HeadsPlan {
+        timestep: scale.timestep,
+        blocks: &scale.blocks,
+        pool: scale.pool,
+        seeds: &scale.seeds,
+        linear_recipe: &scale.linear_recipe,
+        recipe: &scale.recipe,
+        feed: &scale.feed,
+        heads: &scale.heads,
+    };
+    let mut contest = plan.contest(ground, splits, place)?;
+    if scale.pixels {
+        let pixels = Pixels {
+            channels: ground.network.config().in_channels,
+            size: ground.network.config().image_size,
+        };
+        let subject = Subject {
+            name: "pixels".into(),
+            encoder: &pixels,
+            hash: "pixels".into(),
+        };
+        let sides = [pixels.size, pixels.size / 2, pixels.size / 4];
+        let read: Vec<Setting> = sides
+            .iter()
+            .filter(|side| **side > 0)
+            .map(|&side| setting(None, 1, side))
+            .collect::<Result<_>>()?;
+        let settings = Settings::new(read.iter().copied(), &pixels.taps(), &ground.schedule)?;
+        let candidates = read.iter().map(|setting| Candidate {
+            head: linear(setting.pool),
+            columns: vec![setting.column()],
+        });
+        let contender = Contender {
+            name: "raw pixels, linear".into(),
+            candidates: candidates.collect(),
+            recipe: Recipe::named(&scale.linear_recipe)?,
+        };
+        let study = ground.study(place);
+        let scores = watched(place.printer, |on| {
+            study.compete(&subject, splits, &settings, &contender, &scale.seeds, on)
+        })?;
+        contest.enter(&contender.name, &contender.recipe, scores)?;
+    }
+    Ok(contest)
+}
+
+fn linear(pool: PoolSize) -> HeadSpec {
+    HeadSpec::Linear { pool }
+}
+
+/// A row for each data set, a column for each contender.
+fn table(results: &Results) -> Table {
+    let names: Vec<&str> = results
+        .data
+        .first()
+        .map_or(&[][..], |summary| &summary.contenders)
+        .iter()
+        .map(|row| row.name.as_str())
+        .collect();
+    let mut columns = vec![
+        Column::text("data set"),
+        Column::number("classes"),
+        Column::number("training images"),
+        Column::number("test images"),
+    ];
+    columns.extend(names.iter().map(|name| Column::number(*name).with_unit("%")));
+    let rows = results.data.iter().map(|summary| {
+        let best = summary.contenders.iter().map(|row| row.test.mean).fold(0.0, f64::max);
+        let mut cells = vec![
+            Cell::text(summary.name.clone()),
+            Cell::text(summary.classes.to_string()),
+            Cell::text(summary.train.to_string()),
+            Cell::text(summary.test.to_string()),
+        ];
+        cells.extend(summary.contenders.iter().map(|row| {
+            let cell = Cell::number(row.test.mean * PERCENT, 2);
+            if row.test.mean == best { cell.best() } else { cell }
+        }));
+        cells
+    });
+    Table {
+        caption: "Top-1 accuracy on the test images of each data set, mean over seeds; every head is trained on \
+            each data set anew."
+            .into(),
+        columns,
+        rows: rows.collect(),
+        highlight: Vec::new(),
+    }
+}
+
+fn report(
+    experiment: &Experiment<TransferScale>,
+    record: &Record<Results>,
+    table: Table,
+) -> Report {
+    let mut blocks = vec![Block::Table(table)];
+    let published = &experiment.published;
+    if !published.is_empty() {
+        blocks.push(Block::Paragraph(diffrep_report::escape_inline(&orientation(
+            published,
+        ))));
+    }
+    let leads = record.data.data.iter().map(|summary| {
+        let first = summary.contenders.first().map_or("", |row| row.name.as_str());
+        let leads: Vec<String> = summary
+            .contenders
+            .iter()
+            .filter_map(|row| {
+                let d = row.ahead?;
+                Some(format!(
+                    "{} {:+.2} ({:+.2} to {:+.2})",
+                    row.name,
+                    d.difference * PERCENT,
+                    d.low * PERCENT,
+                    d.high * PERCENT
+                ))
+            })
+            .collect();
+        let text = format!("over {first}, in points: {}", leads.join("; "));
+        (summary.name.clone(), text)
+    });
+    blocks.push(Block::KeyValues(leads.collect()));
+    let provenance = &record.provenance;
+    let mut pairs = vec![
+        ("diffrep".to_string(), provenance.diffrep_version.clone()),
+        ("device".into(), provenance.device.clone()),
+        ("settings SHA-256".into(), provenance.config_sha256.to_string()),
+        (
+            "details".into(),
+            "each data set has a report and a record of its own in a folder beside this one".into(),
+        ),
+    ];
+    if let Some(hash) = &provenance.checkpoint_sha256 {
+        pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
+    }
+    Report {
+        title: experiment.title.clone(),
+        subtitle: format!(
+            "{} data sets, the same frozen diffusion model.",
+            record.data.data.len()
+        ),
+        verdicts: Vec::new(),
+        sections: vec![
+            Section {
+                title: "Accuracy".into(),
+                blocks,
+            },
+            Section {
+                title: "Protocol".into(),
+                blocks: vec![
+                    Block::Paragraph(
+                        "Choices are made on validation images of each data set with the first seed; the test images \
+                         are read once a seed. Leads are paired on the test images, with 95 % bootstrap intervals."
+                            .into(),
+                    ),
+                    Block::KeyValues(pairs),
+                ],
+            },
+        ],
+    }
+}

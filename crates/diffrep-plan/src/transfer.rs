@@ -1,0 +1,65 @@
+//! Heads on several data sets.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DataSource, Feed, PlannedContender, Settings};
+
+/// Which heads compete on which data sets at one scale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferScale {
+    /// The diffusion model.
+    pub checkpoint: PathBuf,
+    /// The data sets, each with heads of its own training.
+    pub data: Vec<NamedData>,
+    /// Timestep of heads that do not say another.
+    pub timestep: usize,
+    /// Blocks that heads choose among, which do not say others.
+    pub blocks: Vec<usize>,
+    /// Side that maps are pooled to, for heads that do not say another.
+    pub pool: usize,
+    /// Training images a class; all without it.
+    pub train_per_class: Option<usize>,
+    /// Test images a class; all without it.
+    pub test_per_class: Option<usize>,
+    /// Seeds of initial weights, batch order and noise.
+    pub seeds: Vec<u64>,
+    /// Recipe of linear probes.
+    pub linear_recipe: String,
+    /// Recipe of every other head.
+    pub recipe: String,
+    /// Where the heads' features come from.
+    #[serde(default)]
+    pub feed: Feed,
+    /// Whether linear probes on raw pixels compete too.
+    #[serde(default)]
+    pub pixels: bool,
+    /// The heads; the others are compared with the first.
+    pub heads: Vec<PlannedContender>,
+}
+
+/// A data set with a name for tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedData {
+    /// Its name in results and folders.
+    pub name: String,
+    /// Where its images are.
+    pub data: DataSource,
+}
+
+impl Settings for TransferScale {
+    fn check(&self) -> Result<(), String> {
+        crate::at_least_one(&[
+            ("data", self.data.len()),
+            ("blocks", self.blocks.len()),
+            ("pool", self.pool),
+            ("seeds", self.seeds.len()),
+            ("heads", self.heads.len()),
+        ])?;
+        crate::distinct("data", self.data.iter().map(|data| data.name.as_str()))?;
+        crate::heads::check_contenders(&self.heads, &self.feed)
+    }
+}
