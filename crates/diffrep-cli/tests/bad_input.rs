@@ -515,7 +515,7 @@ fn heads_and_experiments_that_are_none() {
     fails(&classify, &["is not a saved head"]);
     fails(
         &["reproduce", "table99"],
-        &["no experiment `table99`", "probe"],
+        &["no experiment `table99`", "table1"],
     );
     fails(
         &["reproduce", "--scale", "huge"],

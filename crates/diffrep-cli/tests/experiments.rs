@@ -46,6 +46,110 @@ fn skipped(said: &str, steps: &[&str]) {
     }
 }
 
+/// The names and test accuracies of contenders.
+fn standings(data: &Value) -> Vec<(&str, f64)> {
+    let entries = data["contenders"].as_array().unwrap().iter();
+    let standing = |entry| (text(entry, "name"), entry["test"]["mean"].as_f64().unwrap());
+    entries.map(standing).collect()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap()
+}
+
+#[test]
+fn heads_of_every_kind_are_compared_and_two_experiments_share_their_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("figure1", dir.path());
+    skipped(&said, &["diffusion-linear-seed0", "diffusion-fusion-seed1"]);
+    let names: Vec<&str> = standings(&data).iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["linear", "MLP, pool 1", "cnn", "fusion"]);
+    let columns = |i: usize| data["contenders"][i]["scores"][0]["candidate"]["columns"].clone();
+    assert_eq!(columns(1), serde_json::json!(["t10_b07_p1"]));
+    assert_eq!(columns(3).as_array().unwrap().len(), 4);
+
+    let (data, said) = twice("table1", dir.path());
+    let names: Vec<&str> = standings(&data).iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        names,
+        [
+            "linear, pool 2",
+            "linear, pool 1",
+            "attention",
+            "U-Net encoder"
+        ]
+    );
+    assert!(
+        said.contains("classifier-classifier-seed1: done before"),
+        "{said}"
+    );
+    // Its maps are those of the first experiment: two seeds of three splits, and nothing twice.
+    let train = dir.path().join("features/diffusion-train");
+    let images: Vec<_> = std::fs::read_dir(&train)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(images.len(), 2, "one folder a seed");
+    for images in images {
+        assert_eq!(std::fs::read_dir(images.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn heads_keep_to_their_own_block_and_timestep() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, _) = twice("table3", dir.path());
+    let read = |i: usize| data["contenders"][i]["scores"][0]["candidate"]["columns"][0].clone();
+    let columns: Vec<Value> = (0..4).map(read).collect();
+    assert_eq!(
+        columns,
+        ["t10_b05_p8", "t10_b05_p8", "t100_b07_p8", "t100_b07_p8"]
+    );
+}
+
+#[test]
+fn crops_in_training_change_what_is_learned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("table6", dir.path());
+    skipped(&said, &["tune-flips-seed0", "tune-flips-and-crops-seed0"]);
+    let loss = |i: usize| data["contenders"][i]["scores"][0]["curve"][5]["train_loss"].clone();
+    assert_ne!(loss(0), loss(1));
+}
+
+#[test]
+fn heads_are_carried_over_to_several_data_sets() {
+    for (name, steps) in [
+        ("figure4", ["diffusion-linear-seed0", "pixels-linear-seed0"]),
+        ("figure7", ["tune-linear-seed0", "tune-mlp-seed0"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, said) = twice(name, dir.path());
+        skipped(&said, &steps);
+        for (index, (set, classes)) in [("two", 2), ("shoes", 2)].into_iter().enumerate() {
+            let found = &data["data"][index];
+            assert_eq!(
+                (text(found, "name"), &found["classes"]),
+                (set, &classes.into())
+            );
+            assert_eq!((&found["train"], &found["test"]), (&20.into(), &40.into()));
+            // Each data set has a report of its own.
+            let folder = dir.path().join(format!("{name}-smoke/{set}"));
+            let record = std::fs::read_to_string(folder.join("results.json")).unwrap();
+            let record: Value = serde_json::from_str(&record).unwrap();
+            assert_eq!(standings(&record["data"]).len(), 3);
+            assert!(folder.join("report.html").exists());
+        }
+    }
+}
+
+#[test]
+fn a_fine_grained_task_is_some_of_the_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, _) = twice("figure5", dir.path());
+    assert_eq!(data["data"]["classes"], 2);
+    assert_eq!(data["subjects"][0]["cells"][0].as_array().unwrap().len(), 2);
+}
+
 #[test]
 fn trainings_with_the_network_in_the_loop_are_compared() {
     let dir = tempfile::tempdir().unwrap();
@@ -79,7 +183,7 @@ fn a_search_is_held_against_the_grid() {
         assert_eq!(count("search", "forwards"), search);
     }
     // No feature store of a search is left behind.
-    let left = std::fs::read_dir(dir.path().join("select-smoke/features")).unwrap();
+    let left = std::fs::read_dir(dir.path().join("features")).unwrap();
     let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.into_iter().all(|name| !name.contains("-round")));
 }

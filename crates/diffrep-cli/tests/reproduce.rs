@@ -1,6 +1,6 @@
 //! The whole way from images to a report and a classifier, in miniature: killed, resumed, repeated.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,17 @@ fn results(run: &Path) -> Value {
     record["data"].clone()
 }
 
+/// What lies in a folder, if it is there.
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
 #[test]
 fn a_killed_reproduction_is_taken_up_and_a_second_one_does_nothing_again() {
     let dir = tempfile::tempdir().unwrap();
     let runs = dir.path().display().to_string();
-    let run = dir.path().join("smoke");
+    let run = dir.path().join("figure2-smoke");
     let args = ["reproduce", "smoke", "--runs", &runs];
 
     let mut killed = diffrep(&args)
@@ -42,11 +48,18 @@ fn a_killed_reproduction_is_taken_up_and_a_second_one_does_nothing_again() {
         .spawn()
         .unwrap();
     let start = Instant::now();
-    let first = run.join("features/final-diffusion-seed0-train/shard-00000.safetensors");
-    while !first.exists() {
+    let shelf = dir.path().join("features/diffusion-train");
+    let first = loop {
         assert!(start.elapsed() < Duration::from_secs(300), "no shard came");
         std::thread::sleep(Duration::from_millis(5));
-    }
+        let stores = folders(&shelf)
+            .into_iter()
+            .flat_map(|images| folders(&images));
+        let mut shards = stores.map(|store| store.join("shard-00000.safetensors"));
+        if let Some(shard) = shards.find(|shard| shard.exists()) {
+            break shard;
+        }
+    };
     killed.kill().unwrap();
     killed.wait().unwrap();
     let written = first.metadata().unwrap().modified().unwrap();

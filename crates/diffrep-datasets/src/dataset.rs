@@ -340,14 +340,18 @@ impl Dataset {
         let mut numbers = vec![None; self.class_names.len()];
         for (number, name) in names.iter().enumerate() {
             let place = self.class_names.iter().position(|known| known == name);
-            let free = place.and_then(|place| numbers.get_mut(place)).filter(|number| number.is_none());
+            let free = place
+                .and_then(|place| numbers.get_mut(place))
+                .filter(|number| number.is_none());
             *free.ok_or_else(|| DatasetError::NoSuchClass {
                 name: name.clone(),
                 known: self.class_names.join(", "),
             })? = Some(number as u32);
         }
         let number = |index: &usize| numbers.get(self.labels[*index] as usize).copied().flatten();
-        let kept: Vec<usize> = (0..self.len()).filter(|index| number(index).is_some()).collect();
+        let kept: Vec<usize> = (0..self.len())
+            .filter(|index| number(index).is_some())
+            .collect();
         Ok(Self {
             class_names: names.into(),
             labels: kept.iter().filter_map(number).collect(),

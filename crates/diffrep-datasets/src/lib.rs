@@ -57,8 +57,7 @@ pub use inspect::{
 };
 pub use known::{Completeness, IlsvrcClasses, KnownDataset, Partial, open_known};
 pub use loader::{
-    Loaded, OnError, Skipped, check, load_batch, load_batch_or_skip, load_transformed,
-    load_views,
+    Loaded, OnError, Skipped, check, load_batch, load_batch_or_skip, load_transformed, load_views,
 };
 pub use open::{available_splits, open, open_class_folders};
 pub use prefetch::{Batch, BatchPlan, Prefetcher};

@@ -69,7 +69,10 @@ pub fn load_batch(
 /// # Panics
 ///
 /// As [`load_batch`].
-#[allow(clippy::too_many_arguments, reason = "a batch, what is done to it and what that depends on")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a batch, what is done to it and what that depends on"
+)]
 pub fn load_views(
     dataset: &Dataset,
     preprocess: &Preprocess,
@@ -82,7 +85,11 @@ pub fn load_views(
 ) -> Result<(), DatasetError> {
     let write = |position: usize, image: &Image, out: &mut [f32]| {
         let sample = dataset.id(indices[position]);
-        let draw = Draw { seed, sample, epoch };
+        let draw = Draw {
+            seed,
+            sample,
+            epoch,
+        };
         let part = view.of(image, preprocess, draw);
         preprocess.write(&part, flips.is_some_and(|flips| flips[position]), out)
     };
@@ -213,7 +220,9 @@ fn all_or_error(
         let reason = row.err()?;
         Some(skipped(dataset, index, reason))
     });
-    OnError::Fail.apply(indices.len(), failed.collect()).map(drop)
+    OnError::Fail
+        .apply(indices.len(), failed.collect())
+        .map(drop)
 }
 
 fn skipped(dataset: &Dataset, index: usize, reason: DatasetError) -> Skipped {

@@ -133,7 +133,12 @@ impl View {
     ///
     /// A sentence on what is wrong.
     pub fn check(self) -> Result<(), String> {
-        let (Self::Crop { fractions: [least, most] } | Self::ResizedCrop { area: [least, most] }) = self;
+        let (Self::Crop {
+            fractions: [least, most],
+        }
+        | Self::ResizedCrop {
+            area: [least, most],
+        }) = self;
         if 0.0 < least && least <= most && most <= 1.0 {
             return Ok(());
         }
@@ -159,7 +164,10 @@ impl View {
                 RandomCrop::draw(width, height, size, fractions, &mut generator).apply(image, size)
             }
             Self::ResizedCrop { area } => {
-                let random = RandomResizedCrop { area, ..RandomResizedCrop::default() };
+                let random = RandomResizedCrop {
+                    area,
+                    ..RandomResizedCrop::default()
+                };
                 let crop = random.draw(width, height, &mut generator);
                 random.apply(image, crop, size)
             }

@@ -1,8 +1,8 @@
 //! What random crops and flips depend on, and how transforms are written down.
 
 use diffrep_datasets::{
-    Crop, Dataset, Draw, Filter, Image, Normalise, Pixels, RandomCrop, RandomResizedCrop, Split,
-    Transform, load_transformed,
+    Channels, Crop, Dataset, Draw, Filter, Fit, Image, Normalise, Pixels, Preprocess, RandomCrop,
+    RandomResizedCrop, Split, Transform, View, load_transformed, load_views,
 };
 use diffrep_rng::{Key, Stream};
 use proptest::prelude::*;
@@ -46,6 +46,114 @@ fn a_sample_is_transformed_alike_wherever_it_stands() {
     let len = TRAINING.len();
     assert_eq!(alone, together[4 * len..5 * len]);
     assert_ne!(alone, loaded(&subset, &TRAINING, &[0], 4), "epochs differ");
+}
+
+#[test]
+fn a_view_is_the_transforms_crop_brought_to_the_networks_size() {
+    let dataset = dataset(4);
+    let preprocess = Preprocess {
+        size: 8,
+        channels: Channels::Rgb,
+        fit: Fit::CenterCrop,
+    };
+    let fractions = [0.8, 1.0];
+    let views = |indices: &[usize], flips: Option<&[bool]>, epoch: u32| {
+        let mut out = vec![0.0; indices.len() * preprocess.len()];
+        let view = View::Crop { fractions };
+        load_views(
+            &dataset,
+            &preprocess,
+            view,
+            indices,
+            flips,
+            1,
+            epoch,
+            &mut out,
+        )
+        .unwrap();
+        out
+    };
+    let plain = Transform {
+        flip: 0.0,
+        ..TRAINING
+    };
+    let all = views(&[0, 1, 2, 3], None, 2);
+    assert_eq!(all, loaded(&dataset, &plain, &[0, 1, 2, 3], 2));
+    assert_eq!(
+        all[preprocess.len()..2 * preprocess.len()],
+        views(&[1], None, 2)
+    );
+    assert_ne!(all, views(&[0, 1, 2, 3], None, 3));
+    assert_eq!(
+        views(&[2], Some(&[true]), 2),
+        loaded(&dataset, &Transform { flip: 1.0, ..plain }, &[2], 2)
+    );
+    assert!(
+        View::Crop {
+            fractions: [0.0, 1.0]
+        }
+        .check()
+        .unwrap_err()
+        .contains("above 0")
+    );
+}
+
+#[test]
+fn a_view_of_a_small_image_is_padded_as_the_image_is() {
+    let image = Image::new(28, 28, 1, vec![255; 28 * 28]);
+    let preprocess = Preprocess {
+        size: 32,
+        channels: Channels::Grey,
+        fit: Fit::PadTo,
+    };
+    for view in [
+        View::Crop {
+            fractions: [0.5, 0.9],
+        },
+        View::ResizedCrop { area: [0.1, 0.5] },
+    ] {
+        let draw = Draw {
+            seed: 0,
+            sample: 7,
+            epoch: 0,
+        };
+        let part = view.of(&image, &preprocess, draw);
+        assert_eq!((part.width(), part.height()), (28, 28));
+        // White all over, within the same black frame.
+        assert_eq!(
+            preprocess.apply(&part).unwrap(),
+            preprocess.apply(&image).unwrap()
+        );
+    }
+}
+
+#[test]
+fn some_classes_are_numbered_anew_and_keep_their_ids() {
+    let names = ["a", "b", "c"].map(String::from).to_vec();
+    let pixels = Pixels {
+        height: 1,
+        width: 1,
+        channels: 1,
+        data: (0..6).collect(),
+    };
+    let whole = Dataset::from_pixels(
+        Split::Test,
+        names,
+        vec![0, 1, 2, 2, 1, 0],
+        (10..16).collect(),
+        pixels,
+    );
+    let some = whole.only_classes(&["c".into(), "a".into()]).unwrap();
+    assert_eq!(some.class_names(), ["c", "a"]);
+    assert_eq!(
+        (some.labels(), some.ids()),
+        (&[1, 0, 0, 1][..], &[10, 12, 13, 15][..])
+    );
+    assert_ne!(some.fingerprint().unwrap(), whole.fingerprint().unwrap());
+    for wrong in [vec!["d".to_string()], vec!["a".into(), "a".into()]] {
+        let error = whole.only_classes(&wrong).unwrap_err().to_string();
+        assert!(error.contains("a, b, c"), "{error}");
+    }
 }
 
 #[test]

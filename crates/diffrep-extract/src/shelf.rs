@@ -52,8 +52,12 @@ impl Extraction<'_> {
     ) -> Result<Gathered, ExtractError> {
         let images = dir.join(&self.images_key()?.to_string()[..NAME]);
         create_dir_all(&images)?;
-        let mut missing: BTreeSet<Setting> =
-            self.settings.columns().iter().map(|(setting, _)| *setting).collect();
+        let mut missing: BTreeSet<Setting> = self
+            .settings
+            .columns()
+            .iter()
+            .map(|(setting, _)| *setting)
+            .collect();
         let mut stores = Vec::new();
         for store in whole_stores(&images)? {
             let before = missing.len();
@@ -91,5 +95,8 @@ fn whole_stores(dir: &Path) -> Result<Vec<Store>, ExtractError> {
     }
     folders.sort();
     // What is not whole belongs to a job that was stopped; that job will find it again.
-    Ok(folders.iter().filter_map(|folder| Store::open(folder).ok()).collect())
+    Ok(folders
+        .iter()
+        .filter_map(|folder| Store::open(folder).ok())
+        .collect())
 }

@@ -229,3 +229,45 @@ fn a_folder_with_another_run_is_refused() {
         .to_string();
     assert!(error.contains(&dir.path().display().to_string()), "{error}");
 }
+
+#[test]
+fn jobs_share_the_columns_that_both_ask_for() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(5));
+    let device = Device::flex();
+    let dir = tempfile::tempdir().unwrap();
+    // Blocks computed for these settings, once each column is compared with what a job of its own gives.
+    let gather = |wanted: &[(usize, usize, usize)], seed: u64| {
+        let wanted = wanted.iter().map(|(t, block, pool)| {
+            let setting = serde_json::json!({"t": t, "block": block, "pool": pool});
+            serde_json::from_value::<Setting>(setting).unwrap()
+        });
+        let settings = Settings::new(wanted, &network.taps(), &schedule).unwrap();
+        let job = Extraction {
+            noising: Noising { seed, draw: 0 },
+            ..job(&dataset, &settings, &schedule)
+        };
+        let before = blocks_evaluated();
+        let gathered = job
+            .gather(&network, dir.path(), &device, |_, _| {})
+            .unwrap();
+        let computed = blocks_evaluated() - before;
+        let all: Vec<usize> = (0..dataset.len()).collect();
+        let direct = features(&network, &job, &all, &device).unwrap();
+        for ((setting, _), direct) in settings.columns().iter().zip(direct) {
+            let column = setting.column();
+            let store = gathered.store(&column).unwrap();
+            let found = store.column(&column).unwrap().to_f32();
+            assert_eq!(bits(&[found]), bits(&[direct]), "{column}");
+        }
+        computed
+    };
+    assert_eq!(gather(&[(10, 7, 4), (10, 5, 2), (100, 7, 8)], 3), 7 + 7);
+    assert_eq!(gather(&[(10, 7, 4), (100, 7, 8)], 3), 0, "all is there");
+    assert_eq!(gather(&[(10, 7, 4), (10, 6, 1), (100, 7, 8)], 3), 6);
+    assert_eq!(
+        gather(&[(10, 6, 1), (10, 5, 2), (200, 2, 1)], 3),
+        2,
+        "from two stores"
+    );
+    assert_eq!(gather(&[(10, 7, 4)], 4), 7, "another noise");
+}

@@ -287,33 +287,51 @@ mod tests {
             panic!("probe is of another kind");
         };
         let error = probe.scale("maxi").unwrap_err().to_string();
-        assert!(error.contains("mini, mini-full, mini-quick, paper, smoke"), "{error}");
+        assert!(
+            error.contains("mini, mini-full, mini-quick, paper, smoke"),
+            "{error}"
+        );
     }
 
     #[test]
     fn every_artefact_of_the_paper_has_both_scales() {
         for name in known().filter(|name| name.starts_with("table") || name.starts_with("figure")) {
             let plan = Plan::named(name).unwrap();
-            assert!(plan.scales().contains(&PAPER) && plan.scales().contains(&"mini"), "{name}");
+            assert!(
+                plan.scales().contains(&PAPER) && plan.scales().contains(&"mini"),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn published_values_name_contenders_of_the_paper_scale() {
         let held = |published: &[Published], names: Vec<&str>| {
-            for value in published.iter().filter_map(|value| value.contender.as_deref()) {
-                assert!(names.contains(&value) || value == "U-Net encoder", "{value}");
+            for value in published
+                .iter()
+                .filter_map(|value| value.contender.as_deref())
+            {
+                assert!(
+                    names.contains(&value) || value == "U-Net encoder",
+                    "{value}"
+                );
             }
         };
         for name in known() {
             match Plan::named(name).unwrap() {
                 Plan::Heads(e) => {
                     let heads = &e.scale(PAPER).unwrap().heads;
-                    held(&e.published, heads.iter().map(PlannedContender::title).collect());
+                    held(
+                        &e.published,
+                        heads.iter().map(PlannedContender::title).collect(),
+                    );
                 }
                 Plan::Tune(e) => {
                     let contenders = &e.scale(PAPER).unwrap().contenders;
-                    held(&e.published, contenders.iter().map(|c| c.name.as_str()).collect());
+                    held(
+                        &e.published,
+                        contenders.iter().map(|c| c.name.as_str()).collect(),
+                    );
                 }
                 _ => {}
             }

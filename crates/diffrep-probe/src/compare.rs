@@ -99,7 +99,10 @@ impl Study<'_> {
                 splits.train.class_names().len(),
                 env!("CARGO_PKG_VERSION"),
             );
-            let kind = contender.candidates.first().map_or("none", |c| c.head.name());
+            let kind = contender
+                .candidates
+                .first()
+                .map_or("none", |c| c.head.name());
             let name = format!("{}-{kind}-seed{seed}", subject.name);
             scores.push(self.step(&name, &determines, on, |on| {
                 let parts = [
@@ -120,7 +123,14 @@ impl Study<'_> {
                     device: self.device,
                 };
                 if let Some(score) = self.compete_linear(
-                    &candidates, &points, recipe, classes, seed, &read, &name, on,
+                    &candidates,
+                    &points,
+                    recipe,
+                    classes,
+                    seed,
+                    &read,
+                    &name,
+                    on,
                 )? {
                     return Ok(score);
                 }

@@ -221,7 +221,10 @@ impl Maps {
             reason,
         };
         let [column] = self.columns.as_slice() else {
-            return Err(refuse(&self.columns[0], "a linear head reads one column".into()));
+            return Err(refuse(
+                &self.columns[0],
+                "a linear head reads one column".into(),
+            ));
         };
         let (side, pool) = (column.side(), pool.get());
         if side % pool != 0 {

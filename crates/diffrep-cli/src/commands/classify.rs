@@ -30,14 +30,14 @@ const CHUNK: usize = 64;
 /// probabilities. An image that cannot be read is told; the others are classified.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    diffrep classify shoe.png --head runs/mini-quick/head.safetensors\n  \
+    diffrep classify shoe.png --head runs/figure2-mini-quick/head.safetensors\n  \
     diffrep classify *.jpg --head head.safetensors --checkpoint model.safetensors --json")]
 pub(crate) struct ClassifyArgs {
     /// PNG or JPEG files.
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// The head, as `reproduce`, `probe --save` and `finetune` write it.
-    #[arg(long, default_value = "runs/mini-quick/head.safetensors")]
+    #[arg(long, default_value = "runs/figure2-mini-quick/head.safetensors")]
     head: PathBuf,
     /// The diffusion model that the head was trained on.
     #[arg(long, default_value = "fixtures/mini/model.safetensors")]

@@ -1,7 +1,7 @@
 //! Contenders on the same test images: how they are compared, and the report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -17,7 +17,7 @@ use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, v
 use serde::{Deserialize, Serialize};
 
 use super::{Ground, Place, orientation, write_report};
-use crate::printer::human_duration;
+use crate::printer::{Printer, human_duration};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -129,7 +129,7 @@ impl<'a> Contest<'a> {
         entries.map(|entry| (entry.name.as_str(), &entry.test, entry.ahead.as_ref()))
     }
 
-    /// Writes results and report, and prints the table.
+    /// Writes results and report.
     #[allow(clippy::too_many_arguments, reason = "what an experiment runs with")]
     pub(super) fn finish<S: Settings + Clone + Serialize>(
         self,
@@ -140,8 +140,7 @@ impl<'a> Contest<'a> {
         place: &Place<'_>,
         dir: &Path,
         start: Instant,
-    ) -> Result<()> {
-        let printer = place.printer;
+    ) -> Result<Finished> {
         let scale = experiment.scale(scale_name)?;
         let results = Results {
             scale: scale_name.into(),
@@ -171,17 +170,36 @@ impl<'a> Contest<'a> {
             results: &record.data,
         };
         write_report(&shown.report(&experiment.title, &record), dir)?;
-        if printer.json() {
-            printer.result(&serde_json::to_string_pretty(&record)?);
+        Ok(Finished {
+            json: serde_json::to_string_pretty(&record)?,
+            table: to_terminal_table(&shown.table()),
+            report: dir.join("report.html"),
+            start,
+        })
+    }
+}
+
+/// A contest whose results and report are on disk.
+pub(super) struct Finished {
+    json: String,
+    table: String,
+    report: PathBuf,
+    start: Instant,
+}
+
+impl Finished {
+    /// Prints the results.
+    pub(super) fn show(&self, printer: Printer) {
+        printer.result(if printer.json() {
+            &self.json
         } else {
-            printer.result(&to_terminal_table(&shown.table()));
-        }
+            &self.table
+        });
         printer.say(&format!(
             "report: {} ({})",
-            dir.join("report.html").display(),
-            human_duration(start.elapsed().as_secs_f64())
+            self.report.display(),
+            human_duration(self.start.elapsed().as_secs_f64())
         ));
-        Ok(())
     }
 }
 
@@ -334,8 +352,12 @@ impl<S: Serialize> Shown<'_, S> {
                 Cell::number(published.top1, 2),
                 Cell::number(measured, 2),
                 Cell::number(gap, 2),
-                published.allowed_gap.map_or_else(Cell::missing, |allowed| Cell::number(allowed, 2)),
-                within.map_or_else(Cell::missing, |yes| Cell::text(if yes { "yes" } else { "no" })),
+                published
+                    .allowed_gap
+                    .map_or_else(Cell::missing, |allowed| Cell::number(allowed, 2)),
+                within.map_or_else(Cell::missing, |yes| {
+                    Cell::text(if yes { "yes" } else { "no" })
+                }),
             ])
         });
         let rows: Vec<_> = rows.collect();
@@ -477,8 +499,9 @@ impl<S: Serialize> Shown<'_, S> {
         Some(Section {
             title: "Which size".into(),
             blocks: vec![Block::Figure(Figure {
-                caption: "Test accuracy of the heads over their trainable parameters; ranges over seeds."
-                    .into(),
+                caption:
+                    "Test accuracy of the heads over their trainable parameters; ranges over seeds."
+                        .into(),
                 chart: chart.into(),
             })],
         })

@@ -69,9 +69,11 @@ pub(super) fn run(
         let recipe = Recipe::named(&scale.recipe)?;
         contest.enter("U-Net encoder", &recipe, scores)?;
     }
-    contest.finish(
+    let finished = contest.finish(
         experiment, scale_name, &ground, &splits, place, place.dir, start,
-    )
+    )?;
+    finished.show(place.printer);
+    Ok(())
 }
 
 /// Which heads compete, and on what.
@@ -109,14 +111,21 @@ impl<'a> HeadsPlan<'a> {
             hash: ground.sha256.to_string(),
         };
         let stored: Vec<(Contender, Vec<Setting>)> = match self.feed {
-            Feed::Stored => self.heads.iter().map(|head| self.stored(head)).collect::<Result<_>>()?,
+            Feed::Stored => self
+                .heads
+                .iter()
+                .map(|head| self.stored(head))
+                .collect::<Result<_>>()?,
             Feed::Streamed { .. } => Vec::new(),
         };
         // What all heads read comes from one forward of each image and timestep.
         let read: BTreeSet<Setting> = stored.iter().flat_map(|(_, read)| read).copied().collect();
         for (contender, _) in &stored {
-            let settings =
-                Settings::new(read.iter().copied(), &ground.network.taps(), &ground.schedule)?;
+            let settings = Settings::new(
+                read.iter().copied(),
+                &ground.network.taps(),
+                &ground.schedule,
+            )?;
             let scores = watched(place.printer, |on| {
                 study.compete(&subject, splits, &settings, contender, self.seeds, on)
             })?;
@@ -171,7 +180,10 @@ impl<'a> HeadsPlan<'a> {
             _ => {
                 let t = Some(self.timestep(planned));
                 let single = |&block: &usize| Ok(vec![setting(t, block, side)?]);
-                self.blocks(planned).iter().map(single).collect::<Result<_>>()?
+                self.blocks(planned)
+                    .iter()
+                    .map(single)
+                    .collect::<Result<_>>()?
             }
         };
         let candidates = groups.iter().map(|group| Candidate {
@@ -209,7 +221,10 @@ impl<'a> HeadsPlan<'a> {
                 timesteps.first().copied().unwrap_or(self.timestep),
             ),
             _ => (
-                self.blocks(planned).iter().map(|&block| vec![block]).collect(),
+                self.blocks(planned)
+                    .iter()
+                    .map(|&block| vec![block])
+                    .collect(),
                 self.timestep(planned),
             ),
         };

@@ -9,9 +9,7 @@ use diffrep_heads::HeadSpec;
 use diffrep_plan::{Experiment, NamedData, TransferScale};
 use diffrep_pool::PoolSize;
 use diffrep_probe::{Candidate, Contender, Recipe, Splits, Subject};
-use diffrep_report::{
-    Block, Cell, Column, Report, Section, Table, to_terminal_table,
-};
+use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
 use diffrep_stats::{PairedDifference, Spread};
 use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize};
@@ -83,9 +81,7 @@ pub(super) fn run(
         });
         let dir = place.dir.join(folder(named));
         create_dir_all(&dir)?;
-        contest.finish(
-            experiment, scale_name, &ground, &splits, place, &dir, begin,
-        )?;
+        contest.finish(experiment, scale_name, &ground, &splits, place, &dir, begin)?;
         last = Some(splits);
     }
     let Some(splits) = last else {
@@ -106,7 +102,9 @@ pub(super) fn run(
     write_record(place.dir.join("results.json"), &record)?;
     let table = table(&record.data);
     if place.printer.json() {
-        place.printer.result(&serde_json::to_string_pretty(&record)?);
+        place
+            .printer
+            .result(&serde_json::to_string_pretty(&record)?);
     } else {
         place.printer.result(&to_terminal_table(&table));
     }
@@ -199,9 +197,17 @@ fn table(results: &Results) -> Table {
         Column::number("training images"),
         Column::number("test images"),
     ];
-    columns.extend(names.iter().map(|name| Column::number(*name).with_unit("%")));
+    columns.extend(
+        names
+            .iter()
+            .map(|name| Column::number(*name).with_unit("%")),
+    );
     let rows = results.data.iter().map(|summary| {
-        let best = summary.contenders.iter().map(|row| row.test.mean).fold(0.0, f64::max);
+        let best = summary
+            .contenders
+            .iter()
+            .map(|row| row.test.mean)
+            .fold(0.0, f64::max);
         let mut cells = vec![
             Cell::text(summary.name.clone()),
             Cell::text(summary.classes.to_string()),
@@ -210,7 +216,11 @@ fn table(results: &Results) -> Table {
         ];
         cells.extend(summary.contenders.iter().map(|row| {
             let cell = Cell::number(row.test.mean * PERCENT, 2);
-            if row.test.mean == best { cell.best() } else { cell }
+            if row.test.mean == best {
+                cell.best()
+            } else {
+                cell
+            }
         }));
         cells
     });
@@ -232,12 +242,15 @@ fn report(
     let mut blocks = vec![Block::Table(table)];
     let published = &experiment.published;
     if !published.is_empty() {
-        blocks.push(Block::Paragraph(diffrep_report::escape_inline(&orientation(
-            published,
-        ))));
+        blocks.push(Block::Paragraph(diffrep_report::escape_inline(
+            &orientation(published),
+        )));
     }
     let leads = record.data.data.iter().map(|summary| {
-        let first = summary.contenders.first().map_or("", |row| row.name.as_str());
+        let first = summary
+            .contenders
+            .first()
+            .map_or("", |row| row.name.as_str());
         let leads: Vec<String> = summary
             .contenders
             .iter()
@@ -260,7 +273,10 @@ fn report(
     let mut pairs = vec![
         ("diffrep".to_string(), provenance.diffrep_version.clone()),
         ("device".into(), provenance.device.clone()),
-        ("settings SHA-256".into(), provenance.config_sha256.to_string()),
+        (
+            "settings SHA-256".into(),
+            provenance.config_sha256.to_string(),
+        ),
         (
             "details".into(),
             "each data set has a report and a record of its own in a folder beside this one".into(),

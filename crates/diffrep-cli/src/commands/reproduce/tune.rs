@@ -35,9 +35,7 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let &Place {
-                device,
-                printer,
-        ..
+        device, printer, ..
     } = place;
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
@@ -62,9 +60,11 @@ pub(super) fn run(
         })?;
         contest.enter(&planned.name, &recipe, scores)?;
     }
-    contest.finish(
+    let finished = contest.finish(
         experiment, scale_name, &ground, &splits, place, place.dir, start,
-    )
+    )?;
+    finished.show(place.printer);
+    Ok(())
 }
 
 fn contender(
