@@ -125,6 +125,18 @@ fn from_pictures_to_classes() {
     assert_eq!(found["tried"].as_array().unwrap().len(), 4);
     let validation_of = |run: &Value| run["validation"].as_f64().unwrap();
     let best = found["tried"].as_array().unwrap().iter().map(validation_of);
+    // Every other column is paired with the best, which is right more often where they differ.
+    let paired: Vec<&Value> = found["tried"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| &t["against_best"])
+        .collect();
+    assert_eq!(paired.iter().filter(|test| test.is_null()).count(), 1);
+    for test in paired.into_iter().filter(|test| !test.is_null()) {
+        assert!(test["only_a"].as_u64() >= test["only_b"].as_u64(), "{test}");
+        assert!((0.0..=1.0).contains(&test["p_value"].as_f64().unwrap()));
+    }
     // The best column on validation alone reads the test store, once a seed.
     let runs = found["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 2);

@@ -36,6 +36,8 @@ pub enum Stream {
     SampleStep = 10,
     /// Dropout masks.
     Dropout = 11,
+    /// Classes of sampled images.
+    Label = 12,
 }
 
 /// Names one sequence of random numbers.

@@ -15,4 +15,5 @@ pub(crate) mod preprocess;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
 pub(crate) mod reproduce;
+pub(crate) mod sample;
 pub(crate) mod select;

@@ -8,7 +8,7 @@ use diffrep_artifact::{Lock, create_dir_all, write_bytes_atomic, write_json_atom
 use diffrep_datasets::{Dataset, Split};
 use diffrep_import::{WeightDtype, read_arch};
 use diffrep_pretrain::{Event, PretrainConfig, Pretraining};
-use diffrep_sample::{SampleOptions, ddim, to_bytes};
+use diffrep_sample::{SampleOptions, Sampler, sample, to_bytes};
 use diffrep_schedule::{Schedule, ScheduleKind, Spacing, respaced};
 use diffrep_taps::Condition;
 use diffrep_train::{AdamWConfig, LearningRate};
@@ -262,16 +262,17 @@ fn draw_samples(
     let options = SampleOptions {
         seed: config.seed,
         shape: [channels, size, size],
-        eta: 0.0,
+        sampler: Sampler::Ddim { eta: 0.0 },
         variance: config.variance(),
     };
     let ids: Vec<u64> = (0..(SIDE * SIDE) as u64).collect();
-    let images = ddim(
+    let images = sample(
         &schedule,
         &options,
         &ids,
         device,
         |x, t| network.forward(x, &Condition::timestep(t[0] as f32, device)),
+        None,
         |_, _| {},
     );
     let png = grid_png(&to_bytes(images), SIDE, size, channels)?;

@@ -300,30 +300,43 @@ impl Bench<'_> {
 
     /// What a head does with the test samples, if there are any, and which it classifies right.
     pub(super) fn score(&self, fit: &Fit, group: &[String], seed: u64) -> Result<Option<Scored>> {
-        let Some(test) = &self.test else {
-            return Ok(None);
-        };
+        let test = self.test.as_ref();
+        let scored = test.map(|test| self.score_on(test, fit, group, seed));
+        scored.transpose()
+    }
+
+    /// Which validation samples a head classifies right.
+    pub(super) fn right_on_validation(
+        &self,
+        fit: &Fit,
+        group: &[String],
+        seed: u64,
+    ) -> Result<Vec<bool>> {
+        Ok(self.score_on(&self.validation, fit, group, seed)?.right)
+    }
+
+    fn score_on(&self, part: &Part<'_>, fit: &Fit, group: &[String], seed: u64) -> Result<Scored> {
         let scores = match (&fit.head, &fit.spec, self.recipe, group) {
             (Fitted::Linear(head), _, _, [column]) => {
-                logits(head, &test.features(column)?, self.device)
+                logits(head, &part.features(column)?, self.device)
             }
             (Fitted::Neighbours(bank, vote), _, _, [column]) => {
-                bank.votes(&test.features(column)?, &[*vote])?.remove(0)
+                bank.votes(&part.features(column)?, &[*vote])?.remove(0)
             }
             (Fitted::Other(head), Some(spec), AnyRecipe::Descent(recipe), _) => self
                 .training(spec, recipe, seed)
-                .logits(head, &test.maps(group)?)?,
+                .logits(head, &part.maps(group)?)?,
             _ => bail!("such a head reads one column"),
         };
-        let labels = test.labels();
-        Ok(Some(Scored {
+        let labels = part.labels();
+        Ok(Scored {
             right: diffrep_probe::right(&scores, &labels),
             metrics: Metrics::of(&scores, &labels, self.classes),
-        }))
+        })
     }
 }
 
-/// A classifier on the test samples.
+/// A classifier on some samples.
 pub(super) struct Scored {
     pub(super) right: Vec<bool>,
     pub(super) metrics: Metrics,

@@ -14,7 +14,9 @@ use diffrep_probe::{
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{Schedule, ScheduleKind};
-use diffrep_stats::{Interval, PairedDifference, Spread, paired_bootstrap_seeds, wilson};
+use diffrep_stats::{
+    Interval, McNemar, PairedDifference, Spread, mcnemar, paired_bootstrap_seeds, wilson,
+};
 use diffrep_store::Store;
 use serde::Serialize;
 
@@ -177,6 +179,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         .max_by(|&a, &b| fits[a].validation.total_cmp(&fits[b].validation))
         .context("there is no column to choose from")?;
     let group = &groups[best];
+    let paired = paired(&bench, &fits, &groups, best, args.seed)?;
     if let Some(path) = &args.save {
         let store = train.store().with_context(|| {
             format!(
@@ -233,6 +236,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         recipe: &recipe,
         groups: &groups,
         fits: &fits,
+        paired,
         best,
         test: Whole::of(&runs, &right)?,
         runs,
@@ -246,6 +250,26 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each column's classifier against the best one's, on the validation samples: an exact McNemar test.
+fn paired(
+    bench: &Bench<'_>,
+    fits: &[Fit],
+    groups: &[Vec<String>],
+    best: usize,
+    seed: u64,
+) -> Result<Vec<Option<McNemar>>> {
+    let right = |index: usize| bench.right_on_validation(&fits[index], &groups[index], seed);
+    if fits.len() < 2 {
+        return Ok(vec![None; fits.len()]);
+    }
+    let first = right(best)?;
+    let against = |index: usize| match index {
+        _ if index == best => Ok(None),
+        _ => Ok(Some(mcnemar(&first, &right(index)?)?)),
+    };
+    (0..fits.len()).map(against).collect()
 }
 
 /// A training on the chosen column.
@@ -306,6 +330,8 @@ struct Outcome<'a> {
     recipe: &'a AnyRecipe,
     groups: &'a [Vec<String>],
     fits: &'a [Fit],
+    /// Each column against the best on the validation samples; none for the best.
+    paired: Vec<Option<McNemar>>,
     best: usize,
     runs: Vec<Run>,
     test: Option<Whole>,
@@ -313,11 +339,13 @@ struct Outcome<'a> {
 
 impl Outcome<'_> {
     fn json(&self) -> Result<String> {
-        let tried = self.groups.iter().zip(self.fits).map(|(group, fit)| {
+        let tried = self.groups.iter().zip(self.fits).zip(&self.paired);
+        let tried = tried.map(|((group, fit), paired)| {
             serde_json::json!({
                 "columns": group,
                 "point": fit.point,
                 "validation": fit.validation,
+                "against_best": paired,
                 "seconds": fit.seconds,
             })
         });
@@ -363,6 +391,10 @@ impl Outcome<'_> {
                 }
             }));
             row.push(Cell::number(fit.validation * 100.0, 2));
+            if self.fits.len() > 1 {
+                let paired = self.paired.get(index).copied().flatten();
+                row.push(paired.map_or_else(Cell::missing, |test| Cell::number(test.p_value, 3)));
+            }
             row.extend(match &self.test {
                 Some(whole) if index == self.best => self.test_cells(whole),
                 _ => vec![Cell::missing(), Cell::missing()],
@@ -377,21 +409,31 @@ impl Outcome<'_> {
             1 => "its 95 % Wilson interval".to_string(),
             n => format!("mean and range of {n} seeds, 95 % bootstrap interval over test samples"),
         };
+        let pairs = match self.fits.len() {
+            0 | 1 => "",
+            _ => {
+                "; p is McNemar's on the samples of the choice, not corrected for the number of columns"
+            }
+        };
         to_terminal_table(&Table {
             caption: format!(
                 "{} head, recipe {}, {} training samples; test of the best column on {chosen}, with \
-                 {seeds}",
+                 {seeds}{pairs}",
                 self.args.head,
                 self.recipe.name(),
                 self.fits[self.best].trained_on,
             ),
-            columns: vec![
-                Column::text("column"),
-                Column::text("chosen"),
-                Column::number("validation").with_unit("%"),
-                Column::number("test top-1").with_unit("%"),
-                Column::number("top-5").with_unit("%"),
-            ],
+            columns: [
+                Some(Column::text("column")),
+                Some(Column::text("chosen")),
+                Some(Column::number("validation").with_unit("%")),
+                (self.fits.len() > 1).then(|| Column::number("p against best")),
+                Some(Column::number("test top-1").with_unit("%")),
+                Some(Column::number("top-5").with_unit("%")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             rows: rows.collect(),
             highlight: vec![self.best],
         })
