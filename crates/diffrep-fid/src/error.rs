@@ -50,6 +50,12 @@ pub enum FidError {
         /// The names of the arrays that are there.
         found: String,
     },
+    /// A file name does not say which format to write.
+    #[error("{} ends in neither .npz nor .safetensors; name the file so", path.display())]
+    Ending {
+        /// The file.
+        path: PathBuf,
+    },
     /// There are fewer samples than the metric needs.
     #[error("{what} needs at least {needed} samples, and there are {found}")]
     TooFew {

@@ -88,7 +88,7 @@ impl<'a, T: Value> Features<'a, T> {
     /// [`FidError::Shape`] if they are not whole rows of at least one column,
     /// [`FidError::NotFinite`] naming the first value that is NaN or infinite.
     pub fn new(values: &'a [T], dim: usize) -> Result<Self, FidError> {
-        if dim == 0 || values.len() % dim != 0 {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
             return Err(FidError::Shape {
                 len: values.len(),
                 dim,

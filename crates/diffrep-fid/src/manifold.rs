@@ -74,7 +74,7 @@ pub fn precision_recall<A: Value, B: Value>(
             expected: "at least 1".into(),
         });
     }
-    let needed = neighbours as u64 + 1;
+    let needed = (neighbours as u64).saturating_add(1);
     at_least(
         "precision, for the samples,",
         needed,
