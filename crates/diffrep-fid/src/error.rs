@@ -23,7 +23,7 @@ pub enum FidError {
         source: io::Error,
     },
     /// A file is neither a whole `.npz` nor a whole safetensors file.
-    #[error("{} is damaged or of another format ({reason}); expected .npz or .safetensors", path.display())]
+    #[error("{} is damaged or of another format ({reason}); expected .npz or safetensors", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
