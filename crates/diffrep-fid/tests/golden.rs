@@ -58,7 +58,6 @@ fn distances_are_exact_to_eight_digits_however_bad_the_covariances() {
         let (a, b) = sides(name);
         let found = frechet_distance(&a, &b).unwrap();
         let error = (found.distance - expected).abs();
-        println!("{name:14} off by {:.1e}", error / expected);
         let bound = (TOLERANCE * expected).max(OF_TRACES * (trace(&a) + trace(&b)));
         assert!(error <= bound, "{name}: {found:?}, expected {expected:e}");
         seen += 1;
