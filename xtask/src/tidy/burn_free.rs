@@ -7,7 +7,7 @@ use crate::process;
 use crate::tree::Tree;
 
 /// They build in seconds and run where no tensor library does.
-const BURN_FREE: [&str; 10] = [
+const BURN_FREE: [&str; 11] = [
     "diffrep-rng",
     "diffrep-artifact",
     "diffrep-stats",
@@ -17,6 +17,7 @@ const BURN_FREE: [&str; 10] = [
     "diffrep-store",
     "diffrep-report",
     "diffrep-plan",
+    "diffrep-fid",
     "xtask",
 ];
 

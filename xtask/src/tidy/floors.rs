@@ -9,11 +9,11 @@ use crate::tree::Tree;
 const FLOORS: [&[&str]; 7] = [
     &["rng", "artifact"],
     &[
-        "stats", "datasets", "fetch", "cka", "store", "report", "taps", "ops", "schedule",
+        "stats", "datasets", "fetch", "cka", "store", "report", "taps", "ops", "schedule", "fid",
     ],
     &["plan", "pool", "unet", "backbones", "latent"],
     &["heads", "train", "sample"],
-    &["import", "extract", "pretrain", "fid"],
+    &["import", "extract", "pretrain"],
     &["probe"],
     &["cli"],
 ];
