@@ -12,6 +12,7 @@ mod table_text;
 mod assets;
 mod escape;
 mod inline;
+mod png;
 mod svg;
 
 pub use assets::assets;
@@ -24,6 +25,7 @@ pub use figure::{
 pub use html::to_html;
 pub use inline::escape_inline;
 pub use markdown::to_markdown;
+pub use png::heatmap_png;
 pub use svg::to_svg;
 pub use table::{Align, Cell, Column, Table};
 pub use table_text::{to_csv, to_terminal_table};

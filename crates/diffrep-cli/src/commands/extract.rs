@@ -276,7 +276,7 @@ impl Plan {
 }
 
 /// `count` of `len` indices, at equal distances from the first on; all of them if there are fewer.
-fn spread(len: usize, count: usize) -> Vec<usize> {
+pub(crate) fn spread(len: usize, count: usize) -> Vec<usize> {
     let count = count.min(len);
     (0..count).map(|i| i * len / count).collect()
 }

@@ -1,0 +1,258 @@
+//! The layers that are compared: columns of a store, tensors of a safetensors file, or blocks of a
+//! network on images.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
+use diffrep_datasets::Dataset;
+use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_import::load;
+use diffrep_pool::PoolSize;
+use diffrep_schedule::Schedule;
+use diffrep_store::{FeatureDtype, Store};
+use diffrep_taps::Encoder;
+use half::{bf16, f16};
+use ndarray::Array2;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::printer::Printer;
+
+/// Images between two reports of progress.
+const CHUNK: usize = 64;
+
+/// Layers of one network, or of whatever made some features.
+pub(super) struct Layers {
+    /// Names, in order.
+    pub(super) names: Vec<String>,
+    /// How many samples each has.
+    pub(super) samples: usize,
+    /// Which samples, where that is known.
+    ids: Option<Vec<u64>>,
+    values: Values,
+}
+
+enum Values {
+    Stored(Store),
+    Memory(Vec<Array2<f32>>),
+}
+
+/// Which images a network is run on, and how.
+pub(super) struct OnImages<'a> {
+    pub(super) dataset: &'a Dataset,
+    pub(super) t: Option<usize>,
+    pub(super) pool: usize,
+    pub(super) seed: u64,
+    pub(super) device: &'a Device,
+    pub(super) workers: usize,
+}
+
+impl Layers {
+    /// Opens a store, a file of features, or with images a checkpoint; `wanted` names the layers, all
+    /// without it.
+    pub(super) fn open(
+        path: &Path,
+        wanted: &[String],
+        images: Option<&OnImages<'_>>,
+        printer: Printer,
+    ) -> Result<Self> {
+        if path.is_dir() {
+            return Self::of_store(path, wanted);
+        }
+        match images {
+            None => Self::of_file(path, wanted),
+            Some(images) => images.layers(path, wanted, printer),
+        }
+    }
+
+    fn of_store(path: &Path, wanted: &[String]) -> Result<Self> {
+        let store = Store::open(path)?;
+        let there: Vec<String> = store.spec().columns.iter().map(|c| c.name.clone()).collect();
+        Ok(Self {
+            names: chosen(path, &there, wanted)?,
+            samples: store.len(),
+            ids: Some(store.ids().to_vec()),
+            values: Values::Stored(store),
+        })
+    }
+
+    fn of_file(path: &Path, wanted: &[String]) -> Result<Self> {
+        let bytes = diffrep_artifact::read_bytes(path)?;
+        let file = SafeTensors::deserialize(&bytes)
+            .with_context(|| format!("{} is no safetensors file", path.display()))?;
+        let mut there: Vec<String> = file
+            .iter()
+            .filter(|(_, view)| view.shape().len() == 2 && is_float(view.dtype()))
+            .map(|(name, _)| name.to_string())
+            .collect();
+        there.sort();
+        ensure!(
+            !there.is_empty(),
+            "{} has no tensor of two axes (samples, features) in f16, bf16, f32 or f64: for a checkpoint give \
+             --images too",
+            path.display()
+        );
+        let names = chosen(path, &there, wanted)?;
+        let values: Vec<Array2<f32>> = names
+            .iter()
+            .map(|name| read(&file, name).with_context(|| path.display().to_string()))
+            .collect::<Result<_>>()?;
+        let samples = values.first().map_or(0, |first| first.nrows());
+        for (name, layer) in names.iter().zip(&values) {
+            ensure!(
+                layer.nrows() == samples,
+                "{}: {name} has {} samples and {} has {samples}: choose layers with --key",
+                path.display(),
+                layer.nrows(),
+                names[0]
+            );
+        }
+        Ok(Self {
+            names,
+            samples,
+            ids: None,
+            values: Values::Memory(values),
+        })
+    }
+
+    /// That both have the same samples in the same order.
+    pub(super) fn same_samples(&self, other: &Self) -> Result<()> {
+        ensure!(
+            self.samples == other.samples,
+            "the first has {} samples and the second {}: both must be of the same images",
+            self.samples,
+            other.samples
+        );
+        if let (Some(ours), Some(theirs)) = (&self.ids, &other.ids) {
+            ensure!(
+                ours == theirs,
+                "the two hold other images, or the same in another order"
+            );
+        }
+        Ok(())
+    }
+
+    /// Features of some samples, a matrix for each layer.
+    pub(super) fn rows(&self, rows: Range<usize>) -> Result<Vec<Array2<f32>>> {
+        match &self.values {
+            Values::Memory(layers) => {
+                let part = |layer: &Array2<f32>| layer.slice(ndarray::s![rows.clone(), ..]).to_owned();
+                Ok(layers.iter().map(part).collect())
+            }
+            Values::Stored(store) => {
+                let indices: Vec<usize> = rows.collect();
+                let layer = |name: &String| -> Result<Array2<f32>> {
+                    let column = store.column(name)?;
+                    let mut values = vec![0.0; indices.len() * column.dim()];
+                    column.read_rows(&indices, &mut values)?;
+                    Ok(Array2::from_shape_vec((indices.len(), column.dim()), values)?)
+                };
+                self.names.iter().map(layer).collect()
+            }
+        }
+    }
+}
+
+impl OnImages<'_> {
+    fn layers(&self, path: &Path, wanted: &[String], printer: Printer) -> Result<Layers> {
+        let imported = load(path, None, self.device)?;
+        let record = training_record(&imported.metadata)?;
+        let config = imported.network.config();
+        let schedule = Schedule::new(schedule_of(record.as_ref(), config), 1000);
+        let preprocess = preprocess_of(record.as_ref(), config, None)?;
+        let taps = imported.network.taps();
+        let mut blocks = Vec::new();
+        for tap in &taps {
+            let side = self.pool.min(tap.height).min(tap.width);
+            let pool = PoolSize::new(side)?;
+            let setting = Setting {
+                t: self.t,
+                block: tap.block,
+                pool,
+            };
+            blocks.push((format!("block {}", tap.block), setting));
+        }
+        let there: Vec<String> = blocks.iter().map(|(name, _)| name.clone()).collect();
+        let names = chosen(path, &there, wanted)?;
+        blocks.retain(|(name, _)| names.contains(name));
+        let read = blocks.iter().map(|(_, setting)| *setting);
+        let settings = Settings::new(read, &taps, &schedule)?;
+        let network = imported.network.up_to(settings.last_block()).packed();
+        let job = Extraction {
+            dataset: self.dataset,
+            preprocess,
+            schedule: &schedule,
+            settings: &settings,
+            noising: Noising {
+                seed: self.seed,
+                draw: 0,
+            },
+            flip: false,
+            encoder_hash: imported.sha256.to_string(),
+            dtype: FeatureDtype::F32,
+            shard_rows: CHUNK,
+            missing: serde_json::Value::Null,
+            workers: self.workers,
+        };
+        let total = self.dataset.len();
+        let mut progress = printer.progress(&path.display().to_string(), total as u64);
+        let mut columns: Vec<Vec<f32>> = vec![Vec::new(); settings.columns().len()];
+        let indices: Vec<usize> = (0..total).collect();
+        for part in indices.chunks(CHUNK) {
+            for (column, values) in columns.iter_mut().zip(features(&network, &job, part, self.device)?) {
+                column.extend(values);
+            }
+            progress.at(part.last().map_or(0, |last| last + 1) as u64, "");
+        }
+        progress.finish();
+        let matrices = settings.columns().iter().zip(columns);
+        let matrices = matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
+        Ok(Layers {
+            names,
+            samples: total,
+            ids: Some(self.dataset.ids().to_vec()),
+            values: Values::Memory(matrices.collect::<Result<_, _>>()?),
+        })
+    }
+}
+
+/// The layers asked for, in their order there.
+fn chosen(path: &Path, there: &[String], wanted: &[String]) -> Result<Vec<String>> {
+    for name in wanted {
+        ensure!(
+            there.contains(name),
+            "{} has no layer {name}: it has {}",
+            path.display(),
+            there.join(", ")
+        );
+    }
+    let taken = |name: &&String| wanted.is_empty() || wanted.contains(name);
+    Ok(there.iter().filter(taken).cloned().collect())
+}
+
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+}
+
+fn read(file: &SafeTensors<'_>, name: &str) -> Result<Array2<f32>> {
+    let view = file.tensor(name)?;
+    let &[rows, columns] = view.shape() else {
+        bail!("{name} has {} axes", view.shape().len());
+    };
+    let bytes = view.data();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => words(bytes, |word| f32::from_le_bytes(word)),
+        Dtype::F64 => words(bytes, |word| f64::from_le_bytes(word) as f32),
+        Dtype::F16 => words(bytes, |word| f16::from_le_bytes(word).to_f32()),
+        Dtype::BF16 => words(bytes, |word| bf16::from_le_bytes(word).to_f32()),
+        other => bail!("{name} is of type {other:?}"),
+    };
+    Ok(Array2::from_shape_vec((rows, columns), values)?)
+}
+
+fn words<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (words, _) = bytes.as_chunks::<N>();
+    words.iter().map(|word| of(*word)).collect()
+}
