@@ -5,7 +5,9 @@ mod error;
 mod heads;
 mod probe;
 mod select;
+mod shards;
 mod tune;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +20,9 @@ pub use error::PlanError;
 pub use heads::{HeadsScale, PlannedHead};
 pub use probe::ProbeScale;
 pub use select::SelectScale;
+pub use shards::ShardList;
 pub use tune::{PlannedTuning, Trained, TuneScale};
+pub use worker::{ARRAY_COUNT, Array, Place, Ranks, Source, local_index};
 
 /// A value that a paper prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
