@@ -3,6 +3,7 @@
 mod ensemble;
 mod error;
 mod heads;
+pub mod launch;
 mod probe;
 mod select;
 mod shards;
