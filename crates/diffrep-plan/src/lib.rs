@@ -5,6 +5,7 @@ mod error;
 mod heads;
 pub mod launch;
 mod probe;
+pub mod scaling;
 mod select;
 mod shards;
 mod tune;

@@ -73,6 +73,15 @@ impl Place {
         }
     }
 
+    /// Worker `index` of `count`, by one's own numbering.
+    pub(crate) fn among(index: usize, count: usize) -> Self {
+        Self {
+            index,
+            count,
+            source: Source::Given,
+        }
+    }
+
     /// What the user gave, else what the environment says; see [`detect`](Self::detect).
     ///
     /// # Errors
