@@ -27,14 +27,13 @@ pub fn write_atomic(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), ArtifactError> {
     let path = path.as_ref();
-    let mut temp = TempFile::beside(path)?;
-    if path.is_dir() {
+    if path.file_name().is_some() && path.is_dir() {
         return Err(ArtifactError::Write {
             path: path.into(),
             source: io::Error::new(io::ErrorKind::IsADirectory, "a folder has this name"),
         });
     }
-    let file = File::create(&temp.path).map_err(|e| ArtifactError::writing(path, e))?;
+    let (mut temp, file) = TempFile::beside(path)?;
     write_through(file, write).map_err(|e| ArtifactError::writing(path, e))?;
     take_name(&temp.path, path)?;
     temp.renamed = true;
@@ -130,6 +129,19 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<(), ArtifactError> {
 /// [`ArtifactError::Read`] if the folder cannot be listed, [`ArtifactError::Remove`] if a file
 /// cannot be removed.
 pub fn remove_stale_temps(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>, ArtifactError> {
+    remove_stale_temps_of(dir, |_| true)
+}
+
+/// Like [`remove_stale_temps`], of those files alone whose final names `is_stale` accepts: for a
+/// folder in which other processes are writing other files.
+///
+/// # Errors
+///
+/// As [`remove_stale_temps`].
+pub fn remove_stale_temps_of(
+    dir: impl AsRef<Path>,
+    mut is_stale: impl FnMut(&str) -> bool,
+) -> Result<Vec<PathBuf>, ArtifactError> {
     let dir = dir.as_ref();
     let read_error = |source| ArtifactError::Read {
         path: dir.to_path_buf(),
@@ -138,45 +150,62 @@ pub fn remove_stale_temps(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>, Artifac
     let mut removed = Vec::new();
     for entry in fs::read_dir(dir).map_err(read_error)? {
         let entry = entry.map_err(read_error)?;
-        if !is_temp_name(&entry.file_name().to_string_lossy()) {
+        let name = entry.file_name();
+        if !final_name(&name.to_string_lossy()).is_some_and(&mut is_stale) {
             continue;
         }
         let path = entry.path();
-        fs::remove_file(&path).map_err(|source| ArtifactError::Remove {
-            path: path.clone(),
-            source,
-        })?;
-        removed.push(path);
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            // Listed before its writer gave it its final name or removed it.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ArtifactError::Remove { path, source }),
+        }
     }
     removed.sort();
     Ok(removed)
 }
 
-/// A name for a temporary file; the file is removed when this is dropped before the rename.
+/// A temporary file; it is removed when this is dropped before the rename.
 struct TempFile {
     path: PathBuf,
     renamed: bool,
 }
 
 impl TempFile {
-    /// `.NAME.<pid>.<counter>.tmp` in the folder of `path`: a rename within one folder stays on one
-    /// file system, and the counter keeps threads of one process apart.
-    fn beside(path: &Path) -> Result<Self, ArtifactError> {
+    /// Creates `.NAME.<pid>.<counter>.tmp` in the folder of `path`: a rename within one folder stays
+    /// on one file system, and the counter keeps threads of one process apart. A name that is taken
+    /// is passed over: on a file system that several machines share, process numbers repeat, and in
+    /// containers every process may be number 1.
+    fn beside(path: &Path) -> Result<(Self, File), ArtifactError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let name = path.file_name().ok_or_else(|| ArtifactError::NoFileName {
             path: path.to_path_buf(),
         })?;
-        let mut temp = OsString::from(".");
-        temp.push(name);
-        temp.push(format!(
-            ".{}.{}.tmp",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
-        ));
-        Ok(Self {
-            path: parent(path).join(temp),
-            renamed: false,
-        })
+        loop {
+            let mut temp = OsString::from(".");
+            temp.push(name);
+            temp.push(format!(
+                ".{}.{}.tmp",
+                std::process::id(),
+                COUNTER.fetch_add(1, Ordering::Relaxed)
+            ));
+            let temp = parent(path).join(temp);
+            match File::options().write(true).create_new(true).open(&temp) {
+                Ok(file) => {
+                    let renamed = false;
+                    return Ok((
+                        Self {
+                            path: temp,
+                            renamed,
+                        },
+                        file,
+                    ));
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(ArtifactError::writing(path, e)),
+            }
+        }
     }
 }
 
@@ -189,19 +218,13 @@ impl Drop for TempFile {
     }
 }
 
-/// Whether `name` has the form that [`TempFile::beside`] gives.
-fn is_temp_name(name: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let Some(stem) = name
-        .strip_prefix('.')
-        .and_then(|name| name.strip_suffix(".tmp"))
-    else {
-        return false;
-    };
+/// The final name of the file whose temporary name [`TempFile::beside`] gave, else `None`.
+fn final_name(name: &str) -> Option<&str> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let stem = name.strip_prefix('.')?.strip_suffix(".tmp")?;
     let mut parts = stem.rsplitn(3, '.');
-    parts.next().is_some_and(digits)
-        && parts.next().is_some_and(digits)
-        && parts.next().is_some_and(|name| !name.is_empty())
+    let numbers = parts.next().is_some_and(is_number) && parts.next().is_some_and(is_number);
+    parts.next().filter(|name| numbers && !name.is_empty())
 }
 
 /// Renames `from` to `to`.
@@ -407,7 +430,7 @@ mod tests {
     #[test]
     fn only_our_temporary_files_are_stale() {
         let dir = tempfile::tempdir().unwrap();
-        let ours = TempFile::beside(&dir.path().join("a.bin")).unwrap();
+        let (ours, _) = TempFile::beside(&dir.path().join("a.bin")).unwrap();
         for name in [
             ".a.tmp",
             "a.1.2.tmp",
@@ -425,6 +448,38 @@ mod tests {
         );
         assert_eq!(names(dir.path()).len(), 6);
         assert!(remove_stale_temps(dir.path()).unwrap().is_empty());
+
+        let (a, _) = TempFile::beside(&dir.path().join("a.bin")).unwrap();
+        let (b, _) = TempFile::beside(&dir.path().join("b.bin")).unwrap();
+        let removed = remove_stale_temps_of(dir.path(), |name| name == "b.bin").unwrap();
+        assert_eq!(removed, std::slice::from_ref(&b.path));
+        assert!(a.path.exists());
+    }
+
+    #[test]
+    fn a_temporary_file_of_a_process_with_the_same_number_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        let (first, _) = TempFile::beside(&path).unwrap();
+        let counter: u64 = {
+            let name = first.path.to_string_lossy().into_owned();
+            name.rsplit('.').nth(1).unwrap().parse().unwrap()
+        };
+        // What another machine's process of this number would be writing, under the next names.
+        let others: Vec<_> = (counter + 1..counter + 100)
+            .map(|n| {
+                dir.path()
+                    .join(format!(".a.bin.{}.{n}.tmp", std::process::id()))
+            })
+            .collect();
+        for other in &others {
+            fs::write(other, b"theirs").unwrap();
+        }
+        write_bytes_atomic(&path, b"ours").unwrap();
+        assert_eq!(read_bytes(&path).unwrap(), b"ours");
+        for other in &others {
+            assert_eq!(fs::read(other).unwrap(), b"theirs");
+        }
     }
 }
 

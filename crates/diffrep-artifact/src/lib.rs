@@ -8,8 +8,8 @@ mod lock;
 mod record;
 
 pub use atomic::{
-    create_dir_all, finish, read_bytes, remove_stale_temps, write_atomic, write_atomic_hashed,
-    write_bytes_atomic,
+    create_dir_all, finish, read_bytes, remove_stale_temps, remove_stale_temps_of, write_atomic,
+    write_atomic_hashed, write_bytes_atomic,
 };
 pub use error::ArtifactError;
 pub use hash::Sha256Hex;

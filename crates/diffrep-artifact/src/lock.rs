@@ -1,4 +1,4 @@
-//! One process at a time in a folder.
+//! One process at a time in a folder, or several that agree to share it.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ArtifactError;
 
-/// Exclusive use of a folder, held until this is dropped.
+/// Use of a folder, held until this is dropped.
 ///
 /// It is an advisory lock (`flock` on Unix) on the file `.lock` in the folder. The operating system
 /// releases it when the process ends, however it ends, so a killed process leaves no stale lock;
@@ -16,10 +16,12 @@ use crate::ArtifactError;
 pub struct Lock {
     file: File,
     path: PathBuf,
+    /// Whether the text in the file is about this process.
+    is_named: bool,
 }
 
 impl Lock {
-    /// Takes the lock of an existing folder, without waiting.
+    /// Takes an existing folder for this process alone, without waiting.
     ///
     /// # Errors
     ///
@@ -27,28 +29,44 @@ impl Lock {
     /// [`ArtifactError::Lock`] if the lock file cannot be created or the file system has no locks.
     pub fn acquire(dir: impl AsRef<Path>) -> Result<Self, ArtifactError> {
         let dir = dir.as_ref();
+        Self::exclusive(dir, dir.join(".lock"))
+    }
+
+    /// Takes an existing folder together with whoever else shares it, without waiting; meanwhile no
+    /// one can [`acquire`](Self::acquire) it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), when a process has the folder alone.
+    pub fn share(dir: impl AsRef<Path>) -> Result<Self, ArtifactError> {
+        let dir = dir.as_ref();
         let path = dir.join(".lock");
-        let lock_error = |source| ArtifactError::Lock {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::options()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(lock_error)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(ArtifactError::Locked {
-                    path: dir.to_path_buf(),
-                    holder: holder(&mut file),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(lock_error(source)),
-        }
+        let mut file = open(&path)?;
+        let taken = file.try_lock_shared();
+        check(taken, dir, &path, &mut file)?;
+        Ok(Self {
+            file,
+            path,
+            is_named: false,
+        })
+    }
+
+    /// Takes the lock for which the file `path` stands, without waiting: for parts of a folder that
+    /// is shared. The file is created if need be.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); [`ArtifactError::Locked`] names the file.
+    pub fn acquire_file(path: impl Into<PathBuf>) -> Result<Self, ArtifactError> {
+        let path = path.into();
+        Self::exclusive(&path.clone(), path)
+    }
+
+    /// Takes the lock file `path`, which stands for `what`, and writes who has it.
+    fn exclusive(what: &Path, path: PathBuf) -> Result<Self, ArtifactError> {
+        let mut file = open(&path)?;
+        let taken = file.try_lock();
+        check(taken, what, &path, &mut file)?;
         // A longer text of an earlier holder must not shine through.
         file.set_len(0)
             .and_then(|()| {
@@ -60,7 +78,11 @@ impl Lock {
                 )
             })
             .map_err(|source| ArtifactError::writing(&path, source))?;
-        Ok(Self { file, path })
+        Ok(Self {
+            file,
+            path,
+            is_named: true,
+        })
     }
 
     /// The lock file.
@@ -69,10 +91,46 @@ impl Lock {
     }
 }
 
+/// Opens a lock file, creating it if need be.
+fn open(path: &Path) -> Result<File, ArtifactError> {
+    File::options()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|source| ArtifactError::Lock {
+            path: path.to_path_buf(),
+            source,
+        })
+}
+
+/// Turns the outcome of a try into an error about `what`.
+fn check(
+    taken: Result<(), TryLockError>,
+    what: &Path,
+    path: &Path,
+    file: &mut File,
+) -> Result<(), ArtifactError> {
+    match taken {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(ArtifactError::Locked {
+            path: what.to_path_buf(),
+            holder: holder(file),
+        }),
+        Err(TryLockError::Error(source)) => Err(ArtifactError::Lock {
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing the file releases the lock; the text is emptied so that it names no one.
-        let _ = self.file.set_len(0);
+        if self.is_named {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 
@@ -137,5 +195,30 @@ mod tests {
         let error = Lock::acquire("no/such/folder").unwrap_err();
         assert!(matches!(error, ArtifactError::Lock { .. }));
         assert!(error.to_string().contains("no/such/folder"));
+    }
+
+    #[test]
+    fn sharers_keep_out_whoever_wants_the_folder_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let locked = |outcome: Result<Lock, ArtifactError>| {
+            matches!(outcome, Err(ArtifactError::Locked { .. }))
+        };
+        let first = Lock::share(dir.path()).unwrap();
+        let second = Lock::share(dir.path()).unwrap();
+        assert!(locked(Lock::acquire(dir.path())));
+        drop(first);
+        assert!(locked(Lock::acquire(dir.path())));
+        drop(second);
+        let alone = Lock::acquire(dir.path()).unwrap();
+        assert!(locked(Lock::share(dir.path())));
+        drop(alone);
+
+        let part = dir.path().join("part");
+        let held = Lock::acquire_file(&part).unwrap();
+        assert_eq!(held.path(), part);
+        assert!(locked(Lock::acquire_file(&part)));
+        drop(Lock::acquire_file(dir.path().join("other")).unwrap());
+        drop(held);
+        drop(Lock::acquire_file(&part).unwrap());
     }
 }

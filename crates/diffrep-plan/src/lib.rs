@@ -4,10 +4,14 @@ mod data;
 mod ensemble;
 mod error;
 mod heads;
+pub mod launch;
 mod probe;
+pub mod scaling;
 mod select;
+mod shards;
 mod transfer;
 mod tune;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,8 +25,10 @@ pub use error::PlanError;
 pub use heads::{Cut, Feed, HeadsScale, PlannedContender, PlannedHead};
 pub use probe::ProbeScale;
 pub use select::SelectScale;
+pub use shards::ShardList;
 pub use transfer::{NamedData, TransferScale};
 pub use tune::{PlannedTuning, Trained, TuneScale};
+pub use worker::{ARRAY_COUNT, Array, Place, Ranks, Source, local_index};
 
 /// A value that a paper prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

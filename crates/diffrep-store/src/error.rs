@@ -133,6 +133,12 @@ pub enum StoreError {
         /// How many shards the store has.
         shards: usize,
     },
+    /// A worker would write a shard that it has not claimed.
+    #[error("shard {index} is not claimed by this worker; claim it before writing it")]
+    NotClaimed {
+        /// The index of the shard.
+        index: usize,
+    },
     /// A sample id is too large for the i64 that is stored.
     #[error("sample id {id} is above {}, the largest that can be stored", i64::MAX)]
     Id {

@@ -14,6 +14,9 @@ const FORMAT: &str = "diffrep-store";
 /// The version of the format that this program writes and reads.
 const VERSION: u32 = 1;
 
+/// The name of the manifest's file.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
 /// The name of the tensor of sample ids in every shard.
 pub(crate) const IDS: &str = "ids";
 /// The name of the tensor of labels in every shard.
@@ -231,12 +234,17 @@ struct Manifest {
 
 /// The path of the manifest in `dir`.
 fn manifest_path(dir: &Path) -> PathBuf {
-    dir.join("manifest.json")
+    dir.join(MANIFEST)
 }
 
 /// The path of shard `index` in `dir`.
 pub(crate) fn shard_path(dir: &Path, index: usize) -> PathBuf {
-    dir.join(format!("shard-{index:05}.safetensors"))
+    dir.join(shard_name(index))
+}
+
+/// The file name of shard `index`.
+pub(crate) fn shard_name(index: usize) -> String {
+    format!("shard-{index:05}.safetensors")
 }
 
 /// Reads and checks the manifest of `dir`.
