@@ -27,8 +27,8 @@ fn features() -> BTreeMap<String, Array2<f64>> {
     file.tensors().into_iter().map(matrix).collect()
 }
 
-fn expected() -> BTreeMap<String, f64> {
-    let text = std::fs::read_to_string(path("cka.json")).unwrap();
+fn expected(name: &str) -> BTreeMap<String, f64> {
+    let text = std::fs::read_to_string(path(name)).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn check(found: f64, expected: f64, tolerance: f64, what: &str) {
 
 #[test]
 fn all_estimators_agree_with_numpy_on_both_paths() {
-    let (features, expected) = (features(), expected());
+    let (features, expected) = (features(), expected("cka.json"));
     for (name, estimator) in [
         ("biased", Estimator::Biased),
         ("unbiased", Estimator::Unbiased),
@@ -68,5 +68,45 @@ fn all_estimators_agree_with_numpy_on_both_paths() {
                 check(found, expected[&format!("{name}.{pair}")], TOLERANCE, &what);
             }
         }
+    }
+}
+
+#[test]
+fn rbf_and_neighbours_agree_with_numpy() {
+    let features = features();
+    for (key, expected) in expected("cka_kernels.json") {
+        let (measure, pair) = key.rsplit_once('.').unwrap();
+        let (x, y) = (&features[&pair[..1]], &features[&pair[1..]]);
+        let found = match measure.strip_prefix("rbf") {
+            Some(rbf) => {
+                let (fraction, estimator) = rbf.rsplit_once('.').unwrap();
+                let options = Options {
+                    kernel: Kernel::Rbf {
+                        fraction: fraction.parse().unwrap(),
+                    },
+                    ..Options::new(if estimator == "biased" {
+                        Estimator::Biased
+                    } else {
+                        Estimator::Unbiased
+                    })
+                };
+                cka(x.view(), y.view(), &options).unwrap()
+            }
+            None => {
+                let (alignment, k) = match measure.strip_prefix("cknna") {
+                    Some(k) => (Alignment::Cknna, k),
+                    None => (
+                        Alignment::MutualKnn,
+                        measure.strip_prefix("mutual_knn").unwrap(),
+                    ),
+                };
+                let (x, y) = ([Layer::new("x", x.view())], [Layer::new("y", y.view())]);
+                let k = k.parse().unwrap();
+                align_between(&x, &y, alignment, k, Precision::Double)
+                    .unwrap()
+                    .values[[0, 0]]
+            }
+        };
+        check(found, expected, TOLERANCE, &key);
     }
 }
