@@ -3,10 +3,13 @@ use std::path::Path;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use diffrep_artifact::{ArtifactError, Sha256Hex};
 use diffrep_datasets::{Dataset, DatasetError, Preprocess, load_batch};
+use diffrep_plan::{Place, ShardList};
 use diffrep_pool::pyramid;
 use diffrep_rng::{Key, Stream};
 use diffrep_schedule::{Schedule, noise_batch, q_sample};
-use diffrep_store::{ColumnSpec, FeatureDtype, ShardData, StoreError, StoreSpec, StoreWriter};
+use diffrep_store::{
+    ColumnSpec, FeatureDtype, ShardData, ShardRange, StoreError, StoreSpec, StoreWriter,
+};
 use diffrep_taps::{Condition, Encoder};
 use serde::Serialize;
 
@@ -261,42 +264,96 @@ impl Extraction<'_> {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<(), ExtractError> {
         let mut writer = StoreWriter::open(dir, self.store_spec()?)?;
-        // Operators on maps of a large image keep all threads busy, and two images at once would
-        // share the cache: measured, 1.2 times slower.
-        let crew = Crew::new(match micro_batch(self.preprocess.size) {
-            1 => 1,
-            _ => self.workers,
-        });
+        let crew = self.crew();
         let missing = writer.missing_shards();
         let total = self.dataset.len();
         let mut done = total - missing.iter().map(|shard| shard.rows()).sum::<usize>();
         for shard in missing {
-            let indices: Vec<usize> = (shard.start..shard.end).collect();
-            let parts: Vec<&[usize]> = indices.chunks(micro_batch(self.preprocess.size)).collect();
-            let found = crew.map(
-                &parts,
-                |part| features(encoder, self, part, device),
-                |part| {
-                    done += part.len();
-                    progress(done, total);
-                },
-            )?;
-            let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
-            for part in found {
-                for (column, values) in columns.iter_mut().zip(part) {
-                    column.extend(values);
-                }
-            }
-            let data = ShardData {
-                ids: indices.iter().map(|&i| self.dataset.id(i)).collect(),
-                labels: indices
-                    .iter()
-                    .map(|&i| i64::from(self.dataset.label(i)))
-                    .collect(),
-                columns,
-            };
+            let data = self.shard(encoder, &crew, shard, device, |images| {
+                done += images;
+                progress(done, total);
+            })?;
             writer.write_shard(shard, &data)?;
         }
         Ok(writer.finish()?)
+    }
+
+    /// Extracts as one of several workers, in any number of processes, what is missing in the store at
+    /// `dir` and no other worker is at; gives the number of images that others still work on. `progress`
+    /// is told how many images are done by this worker, and how many were missing when it began.
+    ///
+    /// # Errors
+    ///
+    /// As [`Extraction::run`], and when the file system has no locks.
+    pub fn run_as<E: Encoder + Sync>(
+        &self,
+        place: &Place,
+        encoder: &E,
+        dir: &Path,
+        device: &Device,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<usize, ExtractError> {
+        let spec = self.store_spec()?;
+        let mut writer = StoreWriter::join(dir, spec.clone())?;
+        let crew = self.crew();
+        let missing: usize = writer
+            .missing_shards()
+            .iter()
+            .map(|shard| shard.rows())
+            .sum();
+        let mut done = 0;
+        let order = ShardList::new(spec.samples, spec.shard_rows).claim_order(place);
+        for shard in order.map(|index| spec.shard(index)) {
+            if !writer.claim(shard)? {
+                continue;
+            }
+            let data = self.shard(encoder, &crew, shard, device, |images| {
+                done += images;
+                progress(done, missing);
+            })?;
+            writer.write_shard(shard, &data)?;
+        }
+        Ok(writer.leave()?.iter().map(|shard| shard.rows()).sum())
+    }
+
+    fn crew(&self) -> Crew {
+        // Operators on maps of a large image keep all threads busy, and two images at once would
+        // share the cache: measured, 1.2 times slower.
+        Crew::new(match micro_batch(self.preprocess.size) {
+            1 => 1,
+            _ => self.workers,
+        })
+    }
+
+    /// The features of one shard; `on` hears of the images of each micro-batch.
+    fn shard<E: Encoder + Sync>(
+        &self,
+        encoder: &E,
+        crew: &Crew,
+        shard: ShardRange,
+        device: &Device,
+        mut on: impl FnMut(usize),
+    ) -> Result<ShardData, ExtractError> {
+        let indices: Vec<usize> = (shard.start..shard.end).collect();
+        let parts: Vec<&[usize]> = indices.chunks(micro_batch(self.preprocess.size)).collect();
+        let found = crew.map(
+            &parts,
+            |part| features(encoder, self, part, device),
+            |part| on(part.len()),
+        )?;
+        let mut columns: Vec<Vec<f32>> = vec![Vec::new(); self.settings.columns().len()];
+        for part in found {
+            for (column, values) in columns.iter_mut().zip(part) {
+                column.extend(values);
+            }
+        }
+        Ok(ShardData {
+            ids: indices.iter().map(|&i| self.dataset.id(i)).collect(),
+            labels: indices
+                .iter()
+                .map(|&i| i64::from(self.dataset.label(i)))
+                .collect(),
+            columns,
+        })
     }
 }

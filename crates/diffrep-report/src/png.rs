@@ -24,15 +24,23 @@ const NOT_MEASURED: Rgb<u8> = Rgb([225; 3]);
 /// A heat map as a PNG file: the colours and numbers of its SVG, names of rows on the left, names of
 /// columns from top to bottom below. What is not ASCII is shown as `?`.
 pub fn heatmap_png(chart: &Heatmap) -> Vec<u8> {
-    let numbers: Vec<Vec<String>> = chart.rows.iter().enumerate().map(|(row, _)| {
-        let number = |column| match value(chart, row, column) {
-            Some(value) => format!("{value:.*}", chart.decimals),
-            None => "-".into(),
-        };
-        (0..chart.columns.len()).map(number).collect()
-    }).collect();
+    let numbers: Vec<Vec<String>> = chart
+        .rows
+        .iter()
+        .enumerate()
+        .map(|(row, _)| {
+            let number = |column| match value(chart, row, column) {
+                Some(value) => format!("{value:.*}", chart.decimals),
+                None => "-".into(),
+            };
+            (0..chart.columns.len()).map(number).collect()
+        })
+        .collect();
     let longest = |texts: &mut dyn Iterator<Item = &String>| {
-        texts.map(|text| text.chars().count() as u32).max().unwrap_or(0)
+        texts
+            .map(|text| text.chars().count() as u32)
+            .max()
+            .unwrap_or(0)
     };
     let cell = longest(&mut numbers.iter().flatten()) * LETTER + GAP;
     let left = longest(&mut chart.rows.iter()) * LETTER + 2 * GAP;
@@ -41,18 +49,33 @@ pub fn heatmap_png(chart: &Heatmap) -> Vec<u8> {
     let (rows, columns) = (chart.rows.len() as u32, chart.columns.len() as u32);
     let head = [&chart.title, &chart.value_label]
         .map(|text| text.chars().count() as u32 * LETTER + 2 * GAP);
-    let width = (left + columns * cell + GAP).max(head[0]).max(head[1]).max(BAR.0 + 12 * LETTER);
+    let width = (left + columns * cell + GAP)
+        .max(head[0])
+        .max(head[1])
+        .max(BAR.0 + 12 * LETTER);
     let mut image = RgbImage::from_pixel(width, top + rows * CELL + below, PAPER);
 
     write(&mut image, (GAP, GAP), &chart.title, INK, Direction::Right);
     let second = 2 * GAP + LETTER;
-    write(&mut image, (GAP, second), &chart.value_label, INK, Direction::Right);
+    write(
+        &mut image,
+        (GAP, second),
+        &chart.value_label,
+        INK,
+        Direction::Right,
+    );
     let (low, high) = range(chart);
     scale(&mut image, second + LETTER + GAP, low, high, chart.decimals);
     for (row, name) in chart.rows.iter().enumerate() {
         let y = top + row as u32 * CELL;
         let x = left - GAP - name.chars().count() as u32 * LETTER;
-        write(&mut image, (x, y + (CELL - LETTER) / 2), name, INK, Direction::Right);
+        write(
+            &mut image,
+            (x, y + (CELL - LETTER) / 2),
+            name,
+            INK,
+            Direction::Right,
+        );
         for (column, number) in numbers[row].iter().enumerate() {
             let x = left + column as u32 * cell;
             let (paint, ink) = match value(chart, row, column) {
@@ -70,7 +93,13 @@ pub fn heatmap_png(chart: &Heatmap) -> Vec<u8> {
     }
     for (column, name) in chart.columns.iter().enumerate() {
         let x = left + column as u32 * cell + (cell - LETTER) / 2;
-        write(&mut image, (x, top + rows * CELL + GAP), name, INK, Direction::Down);
+        write(
+            &mut image,
+            (x, top + rows * CELL + GAP),
+            name,
+            INK,
+            Direction::Down,
+        );
     }
     let mut bytes = Cursor::new(Vec::new());
     image
@@ -99,7 +128,11 @@ fn range(chart: &Heatmap) -> (f64, f64) {
 }
 
 fn share(value: f64, low: f64, high: f64) -> f64 {
-    if high > low { (value - low) / (high - low) } else { 0.5 }
+    if high > low {
+        (value - low) / (high - low)
+    } else {
+        0.5
+    }
 }
 
 /// The colours between their ends.
@@ -114,7 +147,13 @@ fn scale(image: &mut RgbImage, y: u32, low: f64, high: f64, decimals: usize) {
         let colour = heat(f64::from(step) / f64::from(BAR.0 - 1));
         fill(image, (left + step, y), (1, BAR.1), Rgb(colour));
     }
-    write(image, (left + BAR.0 + GAP, y + 2), &last, INK, Direction::Right);
+    write(
+        image,
+        (left + BAR.0 + GAP, y + 2),
+        &last,
+        INK,
+        Direction::Right,
+    );
 }
 
 fn fill(image: &mut RgbImage, (x, y): (u32, u32), (width, height): (u32, u32), paint: Rgb<u8>) {
@@ -168,7 +207,9 @@ mod tests {
             decimals: 2,
             best: Best::Unmarked,
         };
-        let image = image::load_from_memory(&heatmap_png(&chart)).unwrap().into_rgb8();
+        let image = image::load_from_memory(&heatmap_png(&chart))
+            .unwrap()
+            .into_rgb8();
         // The corner of a cell carries its colour alone.
         let corner = |row: u32, column: u32| {
             let left = 8 * LETTER + 2 * GAP + column * (4 * LETTER + GAP);

@@ -6,10 +6,11 @@ use clap::{Args, ValueEnum};
 use diffrep_datasets::Split;
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
 use diffrep_import::{load, read_arch};
+use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
-use diffrep_taps::{BlockIndex, Encoder};
+use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use diffrep_unet::UNet;
 use serde::Serialize;
 
@@ -24,13 +25,15 @@ use crate::printer::{Printer, human_duration};
 ///
 /// One forward a timestep serves every block and pool, and nothing past the last block is computed.
 /// The store is a folder of safetensors shards with labels and sample ids; a second run of the same
-/// command computes only what is missing.
+/// command computes only what is missing. Several workers, on one machine or many, may fill one store
+/// (docs/scale-out.md).
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep extract fixtures/fashion-mnist --checkpoint fixtures/mini/model.safetensors \\\n      \
     --t 10 --block 7 --pool 4 --out runs/features-train\n  \
     diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --out f --dry-run\n  \
-    diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f")]
+    diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f\n  \
+    diffrep extract photos/ --checkpoint model.pt --t 90 --block all --pool 1 --worker 0/4 --out f")]
 pub(crate) struct ExtractArgs {
     #[command(flatten)]
     data: DataArgs,
@@ -46,9 +49,10 @@ pub(crate) struct ExtractArgs {
     /// Timesteps, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     t: Vec<usize>,
-    /// Blocks, counted from 1, separated by commas.
+    /// Blocks, counted from 1, separated by commas, or `all`, whose maps are pooled to their own side where
+    /// that is smaller.
     #[arg(long, value_delimiter = ',', required = true)]
-    block: Vec<usize>,
+    block: Vec<BlockArg>,
     /// Pooled sides, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "2")]
     pool: Vec<usize>,
@@ -84,12 +88,72 @@ pub(crate) struct ExtractArgs {
     /// Only N images, spread evenly over the split and so over its classes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Which worker of several this is: k/K, counted from 0; `auto` asks the environment (Slurm arrays,
+    /// srun, torchrun, MPI, Kubernetes), `none` takes the store alone. Workers share one --out.
+    #[arg(long, value_name = "K/N", default_value = "auto")]
+    worker: WorkerArg,
     /// Say what would be done, with the time that one micro-batch tells, and write nothing.
     #[arg(long)]
     dry_run: bool,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
+}
+
+/// Which worker of several.
+#[derive(Clone, Debug)]
+enum WorkerArg {
+    Auto,
+    Alone,
+    Given(Place),
+}
+
+impl std::str::FromStr for WorkerArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::Alone),
+            _ => text
+                .parse()
+                .map(Self::Given)
+                .map_err(|error: PlanError| error.to_string()),
+        }
+    }
+}
+
+impl WorkerArg {
+    /// The place among several workers; none for the only one.
+    fn place(&self) -> Result<Option<Place>> {
+        let place = match self {
+            Self::Alone => return Ok(None),
+            Self::Given(place) => place.clone(),
+            Self::Auto => Place::detect(|name| std::env::var(name).ok())?,
+        };
+        Ok((place.source != Source::Alone).then_some(place))
+    }
+}
+
+/// The blocks asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BlockArg {
+    One(usize),
+    All,
+}
+
+impl std::str::FromStr for BlockArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            _ => text
+                .parse()
+                .map(Self::One)
+                .map_err(|_| "a block is a number from 1, or `all`".into()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -128,24 +192,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         .unwrap_or(schedule_of(record.as_ref(), config));
     let schedule = Schedule::new(kind, 1000);
     let taps = encoder.network.taps();
-    let mut wanted = Vec::new();
-    for &t in &args.t {
-        for &block in &args.block {
-            for &pool in &args.pool {
-                let block = BlockIndex::new(block).with_context(|| {
-                    format!(
-                        "block 0 does not exist: this network has blocks 1..={}",
-                        taps.len()
-                    )
-                })?;
-                wanted.push(Setting {
-                    t: Some(t),
-                    block,
-                    pool: PoolSize::new(pool)?,
-                });
-            }
-        }
-    }
+    let wanted = args.wanted(&taps)?;
     let settings = Settings::new(wanted, &taps, &schedule)?;
     let job = Extraction {
         preprocess: preprocess_of(record.as_ref(), config, args.fit)?,
@@ -191,12 +238,20 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     let start = std::time::Instant::now();
     let mut progress = printer.progress("extract", dataset.len() as u64);
     let mut first = None;
-    let result = job.run(&network, &args.out, &device, |done, _| {
+    let place = args.worker.place()?;
+    let mut on = |done: usize, _: usize| {
         first.get_or_insert(done);
         progress.at(done as u64, "");
-    });
+    };
+    let result = match &place {
+        None => job.run(&network, &args.out, &device, on).map(|()| 0),
+        Some(place) => {
+            printer.say(&place.to_string());
+            job.run_as(place, &network, &args.out, &device, &mut on)
+        }
+    };
     progress.finish();
-    result?;
+    let with_others = result?;
     let seconds = start.elapsed().as_secs_f64();
     let columns: Vec<String> = settings
         .columns()
@@ -209,6 +264,8 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             "images": dataset.len(),
             "missing": missing,
             "columns": columns,
+            "worker": place.as_ref().map(Place::to_string),
+            "with_other_workers": with_others,
             "seconds": seconds,
         }))?);
     } else {
@@ -219,11 +276,50 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             columns.join(", "),
             human_duration(seconds)
         ));
+        if with_others > 0 {
+            printer.result(&format!(
+                "{with_others} images are with other workers, or were when one died"
+            ));
+        }
         if let Some(sentence) = missing.sentence() {
             printer.result(&sentence);
         }
     }
     Ok(())
+}
+
+impl ExtractArgs {
+    /// Every timestep, block and pool.
+    fn wanted(&self, taps: &[TapInfo]) -> Result<Vec<Setting>> {
+        let mut wanted = Vec::new();
+        for &t in &self.t {
+            for &pool in &self.pool {
+                for block in &self.block {
+                    let t = Some(t);
+                    match *block {
+                        BlockArg::One(block) => {
+                            let block = BlockIndex::new(block).with_context(|| {
+                                let last = taps.len();
+                                format!(
+                                    "block 0 does not exist: this network has blocks 1..={last}"
+                                )
+                            })?;
+                            let pool = PoolSize::new(pool)?;
+                            wanted.push(Setting { t, block, pool });
+                        }
+                        BlockArg::All => {
+                            for tap in taps {
+                                let pool = PoolSize::new(pool.min(tap.height).min(tap.width))?;
+                                let block = tap.block;
+                                wanted.push(Setting { t, block, pool });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(wanted)
+    }
 }
 
 /// What an extraction will do.

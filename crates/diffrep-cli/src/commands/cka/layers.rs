@@ -69,7 +69,12 @@ impl Layers {
 
     fn of_store(path: &Path, wanted: &[String]) -> Result<Self> {
         let store = Store::open(path)?;
-        let there: Vec<String> = store.spec().columns.iter().map(|c| c.name.clone()).collect();
+        let there: Vec<String> = store
+            .spec()
+            .columns
+            .iter()
+            .map(|c| c.name.clone())
+            .collect();
         Ok(Self {
             names: chosen(path, &there, wanted)?,
             samples: store.len(),
@@ -138,7 +143,8 @@ impl Layers {
     pub(super) fn rows(&self, rows: Range<usize>) -> Result<Vec<Array2<f32>>> {
         match &self.values {
             Values::Memory(layers) => {
-                let part = |layer: &Array2<f32>| layer.slice(ndarray::s![rows.clone(), ..]).to_owned();
+                let part =
+                    |layer: &Array2<f32>| layer.slice(ndarray::s![rows.clone(), ..]).to_owned();
                 Ok(layers.iter().map(part).collect())
             }
             Values::Stored(store) => {
@@ -147,7 +153,10 @@ impl Layers {
                     let column = store.column(name)?;
                     let mut values = vec![0.0; indices.len() * column.dim()];
                     column.read_rows(&indices, &mut values)?;
-                    Ok(Array2::from_shape_vec((indices.len(), column.dim()), values)?)
+                    Ok(Array2::from_shape_vec(
+                        (indices.len(), column.dim()),
+                        values,
+                    )?)
                 };
                 self.names.iter().map(layer).collect()
             }
@@ -201,14 +210,19 @@ impl OnImages<'_> {
         let mut columns: Vec<Vec<f32>> = vec![Vec::new(); settings.columns().len()];
         let indices: Vec<usize> = (0..total).collect();
         for part in indices.chunks(CHUNK) {
-            for (column, values) in columns.iter_mut().zip(features(&network, &job, part, self.device)?) {
+            for (column, values) in
+                columns
+                    .iter_mut()
+                    .zip(features(&network, &job, part, self.device)?)
+            {
                 column.extend(values);
             }
             progress.at(part.last().map_or(0, |last| last + 1) as u64, "");
         }
         progress.finish();
         let matrices = settings.columns().iter().zip(columns);
-        let matrices = matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
+        let matrices =
+            matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
         Ok(Layers {
             names,
             samples: total,

@@ -139,7 +139,11 @@ struct Outcome {
 
 pub(crate) fn run(args: &CkaArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let dataset = args.images.as_deref().map(|path| images(args, path)).transpose()?;
+    let dataset = args
+        .images
+        .as_deref()
+        .map(|path| images(args, path))
+        .transpose()?;
     let on_images = dataset.as_ref().map(|dataset| OnImages {
         dataset,
         t: args.t,
@@ -167,7 +171,12 @@ pub(crate) fn run(args: &CkaArgs, printer: Printer) -> Result<()> {
             PrecisionArg::Double => "f64",
             PrecisionArg::Single => "f32 products, f64 sums",
         },
-        values: matrix.values.rows().into_iter().map(|row| row.to_vec()).collect(),
+        values: matrix
+            .values
+            .rows()
+            .into_iter()
+            .map(|row| row.to_vec())
+            .collect(),
         rows: matrix.rows,
         columns: matrix.columns,
         seconds,
@@ -293,7 +302,9 @@ impl CkaArgs {
 
 fn views<'a>(layers: &Layers, values: &'a [Array2<f32>]) -> Vec<Layer<'a>> {
     let named = layers.names.iter().zip(values);
-    named.map(|(name, values)| Layer::new(name, values.view())).collect()
+    named
+        .map(|(name, values)| Layer::new(name, values.view()))
+        .collect()
 }
 
 impl Outcome {
@@ -305,7 +316,11 @@ impl Outcome {
             columns: self.columns.clone(),
             rows: self.rows.clone(),
             value_label: format!("{}, {} samples", self.measure, self.samples),
-            values: self.values.iter().map(|row| row.iter().copied().map(Some).collect()).collect(),
+            values: self
+                .values
+                .iter()
+                .map(|row| row.iter().copied().map(Some).collect())
+                .collect(),
             decimals: 2,
             best: Best::Unmarked,
         }
@@ -337,8 +352,13 @@ impl Outcome {
             let others = self.columns.iter().zip(row);
             let others = others.filter(|(other, _)| !itself || *other != name);
             let best = others.max_by(|a, b| a.1.total_cmp(b.1));
-            let (other, value) = best.map_or(("", f64::NAN), |(other, value)| (other.as_str(), *value));
-            vec![Cell::text(name.clone()), Cell::text(other), Cell::number(value, 4)]
+            let (other, value) =
+                best.map_or(("", f64::NAN), |(other, value)| (other.as_str(), *value));
+            vec![
+                Cell::text(name.clone()),
+                Cell::text(other),
+                Cell::number(value, 4),
+            ]
         });
         let table = to_terminal_table(&Table {
             caption: format!(
@@ -380,7 +400,9 @@ impl Outcome {
             sections: vec![Section {
                 title: "Similarity".into(),
                 blocks: vec![Block::Figure(Figure {
-                    caption: "Rows are layers of the first, columns of the second; values show on hover.".into(),
+                    caption:
+                        "Rows are layers of the first, columns of the second; values show on hover."
+                            .into(),
                     chart,
                 })],
             }],
