@@ -83,23 +83,30 @@ fn filled(network: Backbone, file: &SafeTensors<'_>) -> Result<Backbone, Box<dyn
 fn outputs(network: &Backbone, image: Tensor<4>) -> BTreeMap<(usize, String), Tensor<1>> {
     let infos = network.taps();
     let all = TapSet::all(&infos).expect("a network has blocks");
-    let start = Instant::now();
-    let found: Vec<Tensor<1>> = match network {
-        Backbone::ViT(vit) => {
-            let tokens = vit.forward_tokens(image, &all);
-            tokens
-                .into_values()
-                .map(|tokens| tokens.flatten(0, 2))
-                .collect()
-        }
-        other => {
-            let taps = other.forward_taps(image, &Condition::default(), &all, None);
-            taps.into_iter().map(|(_, map)| map.flatten(0, 3)).collect()
-        }
-    };
-    println!("{:.2} s", start.elapsed().as_secs_f64());
+    let found = run(network, image.clone(), &all);
+    let mut seconds = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        run(network, image.clone(), &all);
+        seconds = seconds.min(start.elapsed().as_secs_f64());
+    }
+    println!("{seconds:.3} s, the least of five");
     let keys = infos.into_iter().map(|info| (info.block.get(), info.name));
     keys.zip(found).collect()
+}
+
+fn run(network: &Backbone, image: Tensor<4>, wanted: &TapSet) -> Vec<Tensor<1>> {
+    match network {
+        Backbone::ViT(vit) => {
+            let tokens = vit.forward_tokens(image, wanted);
+            let flat = tokens.into_values().map(|tokens| tokens.flatten(0, 2));
+            flat.collect()
+        }
+        other => {
+            let taps = other.forward_taps(image, &Condition::default(), wanted, None);
+            taps.into_iter().map(|(_, map)| map.flatten(0, 3)).collect()
+        }
+    }
 }
 
 /// The largest error relative to the largest value.

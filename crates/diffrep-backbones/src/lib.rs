@@ -12,6 +12,7 @@ mod names;
 mod resnet;
 mod visit;
 mod vit;
+mod vit_config;
 
 pub use backbone::Backbone;
 pub use checkpoint::{CheckpointError, Left, Plan, plan};
@@ -23,4 +24,5 @@ pub use mixed::{InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, Unit
 pub use names::{NamedTensor, named_tensors, parameter_count, state_dict, with_state_dict};
 pub use resnet::{Basic, BlockKind, Bottleneck, Downsample, ResNet, ResNetConfig, Residual, Stem};
 pub use visit::blocks_evaluated;
-pub use vit::{Attention, Block, Gelu, Mlp, PatchEmbed, TapTokens, ViT, ViTConfig};
+pub use vit::{Attention, Block, Mlp, PatchEmbed, ViT};
+pub use vit_config::{Gelu, TapTokens, ViTConfig};

@@ -1,10 +1,11 @@
 //! Sizes as published, early exit, feedback, and what is refused.
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_backbones::{
     Backbone, BackboneConfig, ConfigError, InceptionConfig, ResNetConfig, TapTokens, ViTConfig,
     named_tensors, parameter_count, state_dict, with_state_dict,
 };
+use diffrep_rng::{Key, Stream};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapSet};
 
 /// Counts of torchvision, timm and pytorch-fid.
@@ -96,8 +97,10 @@ fn small() -> Vec<Backbone> {
 
 fn image(network: &Backbone) -> Tensor<4> {
     let (size, channels) = network.input();
-    let shape = [2, channels, size, size];
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+    let mut values = vec![0.0f32; 2 * channels * size * size];
+    Key::new(1, Stream::Noise).fill_normal(&mut values);
+    let data = TensorData::new(values, [2, channels, size, size]);
+    Tensor::from_data(data, &Device::flex())
 }
 
 /// NaN in every weight past a tap changes no bit of it, and NaN in the tap's own block shows.
@@ -301,6 +304,21 @@ fn descriptions_of_no_network_are_refused() {
         .taps()
         .is_err()
     );
+}
+
+/// A description is part of a record: it is read back as it was, and what it does not know is an
+/// error.
+#[test]
+fn descriptions_are_written_and_read() {
+    for name in BackboneConfig::preset_names() {
+        let config = BackboneConfig::preset(name).unwrap();
+        let text = serde_json::to_string(&config).unwrap();
+        let read: BackboneConfig = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, config, "{text}");
+        let more = text.replacen('{', "{\"dropout\":0.1,", 1);
+        let error = serde_json::from_str::<BackboneConfig>(&more).unwrap_err();
+        assert!(error.to_string().contains("dropout"), "{error}");
+    }
 }
 
 #[test]

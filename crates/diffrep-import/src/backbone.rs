@@ -61,7 +61,7 @@ pub fn load_backbone(
     let plan = plan(names, &list).map_err(|source| ImportError::NotThisBackbone {
         path: path.into(),
         network: describe(config),
-        source,
+        source: Box::new(source),
     })?;
     require_shapes(&raw, config, &wanted, &plan)?;
     let (network, sha256) = std::thread::scope(|scope| {
@@ -142,8 +142,8 @@ fn fits(parts: &[&TensorInfo], expected: &[usize]) -> bool {
         [one] => bare(&one.shape) == bare(expected),
         parts => {
             let rest = |part: &&TensorInfo| part.shape.get(1..) == expected.get(1..);
-            let lengths = parts.iter().map(|part| part.shape.first().copied());
-            let length = lengths.fold(Some(0usize), |sum, length| sum?.checked_add(length?));
+            let mut lengths = parts.iter().map(|part| part.shape.first().copied());
+            let length = lengths.try_fold(0usize, |sum, length| sum.checked_add(length?));
             parts.iter().all(rest) && length == expected.first().copied()
         }
     }

@@ -179,7 +179,7 @@ pub enum ImportError {
         /// The network, in words.
         network: String,
         /// Which names are missing or unknown.
-        source: diffrep_backbones::CheckpointError,
+        source: Box<diffrep_backbones::CheckpointError>,
     },
     /// The tensors are not those of the network.
     #[error(
