@@ -105,7 +105,7 @@ fn image(network: &Backbone) -> Tensor<4> {
 
 /// NaN in every weight past a tap changes no bit of it, and NaN in the tap's own block shows.
 #[test]
-fn nothing_past_the_last_tap_is_computed() {
+fn what_comes_after_a_tap_does_not_reach_it() {
     for network in small() {
         let infos = network.taps();
         let image = image(&network);
