@@ -163,6 +163,24 @@ pub enum ImportError {
         /// What does not fit.
         source: ConfigError,
     },
+    /// The description of a backbone does not fit together.
+    #[error("the network for {} does not fit together", path.display())]
+    BackboneConfig {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What does not fit.
+        source: diffrep_backbones::ConfigError,
+    },
+    /// The tensors are not those of a backbone.
+    #[error("{} does not hold the weights of {network}", path.display())]
+    NotThisBackbone {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The network, in words.
+        network: String,
+        /// Which names are missing or unknown.
+        source: Box<diffrep_backbones::CheckpointError>,
+    },
     /// The tensors are not those of the network.
     #[error(
         "{} does not hold the weights of {network}: {}{hint}",

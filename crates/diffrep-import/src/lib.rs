@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arch;
+mod backbone;
 mod error;
 mod infer;
 mod load;
@@ -12,6 +13,7 @@ mod values;
 mod write;
 
 pub use arch::{ARCH_KEY, ArchSource, read_arch, resolve};
+pub use backbone::{ImportedBackbone, load_backbone};
 pub use error::{ImportError, Misshapen};
 pub use infer::{Inferred, Unknown, infer};
 pub use load::{Imported, load};

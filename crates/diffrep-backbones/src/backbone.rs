@@ -1,0 +1,74 @@
+//! Any of the networks behind one type, for whoever takes them by name.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use diffrep_taps::{Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+
+use crate::{BackboneConfig, InceptionV3, ResNet, ViT};
+
+/// A network of this crate.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a process has one or two")]
+pub enum Backbone {
+    /// A ResNet.
+    ResNet(ResNet),
+    /// A vision transformer.
+    ViT(ViT),
+    /// The Inception-v3 of FID.
+    Inception(InceptionV3),
+}
+
+impl Backbone {
+    /// What it was built from.
+    pub fn config(&self) -> BackboneConfig {
+        match self {
+            Self::ResNet(network) => BackboneConfig::ResNet(network.config().clone()),
+            Self::ViT(network) => BackboneConfig::ViT(network.config().clone()),
+            Self::Inception(network) => BackboneConfig::Inception(network.config().clone()),
+        }
+    }
+
+    /// Side and channels of the images that it takes.
+    pub fn input(&self) -> (usize, usize) {
+        match self {
+            Self::ResNet(network) => (network.config().image_size, network.config().in_channels),
+            Self::ViT(network) => (network.config().image_size, network.config().in_channels),
+            Self::Inception(network) => (network.config().image_size, 3),
+        }
+    }
+
+    /// The network made ready for extraction: see [`ResNet::packed`] and [`InceptionV3::packed`]. A
+    /// vision transformer has nothing to be made ready.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        match self {
+            Self::ResNet(network) => Self::ResNet(network.packed()),
+            Self::Inception(network) => Self::Inception(network.packed()),
+            vit @ Self::ViT(_) => vit,
+        }
+    }
+}
+
+impl Encoder for Backbone {
+    fn taps(&self) -> Vec<TapInfo> {
+        match self {
+            Self::ResNet(network) => network.taps(),
+            Self::ViT(network) => network.taps(),
+            Self::Inception(network) => network.taps(),
+        }
+    }
+
+    fn forward_taps(
+        &self,
+        image: Tensor<4>,
+        condition: &Condition,
+        wanted: &TapSet,
+        feedback: Option<&Feedback>,
+    ) -> Taps {
+        match self {
+            Self::ResNet(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::ViT(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::Inception(network) => network.forward_taps(image, condition, wanted, feedback),
+        }
+    }
+}
