@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::guided_crop::center_crop;
-use crate::{DatasetError, Image};
+use crate::torchvision::resize_center_crop;
+use crate::{DatasetError, Filter, Image};
 
 /// How an image is brought to the square that the network reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +16,14 @@ pub enum Fit {
     /// Resized by halving and bicubic interpolation until the short side fits, then cropped at the centre: the
     /// reference's `center_crop_arr`, bit for bit.
     CenterCrop,
+    /// torchvision's `Resize` and `CenterCrop`: most networks other than diffusion models. See
+    /// [`resize_center_crop`].
+    ResizeCrop {
+        /// What the short side is brought to.
+        short_side: usize,
+        /// The filter that resizes.
+        filter: Filter,
+    },
     /// Taken as it is; any other size is an error.
     Exact,
 }
@@ -74,6 +83,9 @@ impl Preprocess {
                 image.clone().padded(self.size)
             }
             Fit::PadTo | Fit::CenterCrop => center_crop(image, self.size),
+            Fit::ResizeCrop { short_side, filter } => {
+                resize_center_crop(image, short_side, filter, self.size)
+            }
             Fit::Exact => self.exact(image)?,
         };
         match self.channels {

@@ -156,7 +156,7 @@ impl View {
         let (width, height) = (image.width(), image.height());
         let size = match preprocess.fit {
             Fit::PadTo => preprocess.size.min(width.min(height)),
-            Fit::CenterCrop | Fit::Exact => preprocess.size,
+            Fit::CenterCrop | Fit::ResizeCrop { .. } | Fit::Exact => preprocess.size,
         };
         let mut generator = draw.key(Stream::Crop).generator();
         match self {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_datasets::Split;
+use diffrep_datasets::{Preprocess, Split};
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
 use diffrep_import::{load, read_arch};
 use diffrep_plan::{Place, PlanError, Source};
@@ -11,10 +11,10 @@ use diffrep_pool::PoolSize;
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
-use diffrep_unet::UNet;
 use serde::Serialize;
 
 use crate::commands::data::DataArgs;
+use crate::commands::encoder::{AnyEncoder, NormaliseArg, OpenBackbone, up_to};
 use crate::commands::input::{
     FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
 };
@@ -33,7 +33,8 @@ use crate::printer::{Printer, human_duration};
     --t 10 --block 7 --pool 4 --out runs/features-train\n  \
     diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --out f --dry-run\n  \
     diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f\n  \
-    diffrep extract photos/ --checkpoint model.pt --t 90 --block all --pool 1 --worker 0/4 --out f")]
+    diffrep extract photos/ --checkpoint model.pt --t 90 --block all --pool 1 --worker 0/4 --out f\n  \
+    diffrep extract photos/ --backbone resnet50 --checkpoint swav_800ep.pth.tar --block 16 --pool 1 --out f")]
 pub(crate) struct ExtractArgs {
     #[command(flatten)]
     data: DataArgs,
@@ -46,8 +47,17 @@ pub(crate) struct ExtractArgs {
     /// Its architecture as the reference's constructor arguments, where the file does not tell.
     #[arg(long)]
     arch: Option<PathBuf>,
+    /// Read features from another kind of network than a diffusion model, from clean images: resnet50,
+    /// vit_base_patch16 and others, or a JSON file that describes one. --checkpoint is then what
+    /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE or CLIP published.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["t", "arch", "precision", "schedule"])]
+    backbone: Option<String>,
+    /// What a backbone's pixels are shifted and scaled by; clip for CLIP and imagenet for others without
+    /// it, half for the supervised ViTs of timm.
+    #[arg(long, requires = "backbone")]
+    normalise: Option<NormaliseArg>,
     /// Timesteps, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "backbone")]
     t: Vec<usize>,
     /// Blocks, counted from 1, separated by commas, or `all`, whose maps are pooled to their own side where
     /// that is smaller.
@@ -183,19 +193,16 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         None => dataset,
     };
     let (dataset, missing) = args.data.look_at(dataset, printer)?;
-    let arch = args.arch.as_deref().map(read_arch).transpose()?;
-    let encoder = load(&args.checkpoint, arch, &device)?;
-    let record = training_record(&encoder.metadata)?;
-    let config = encoder.network.config();
-    let kind = args
-        .schedule
-        .unwrap_or(schedule_of(record.as_ref(), config));
-    let schedule = Schedule::new(kind, 1000);
-    let taps = encoder.network.taps();
-    let wanted = args.wanted(&taps)?;
-    let settings = Settings::new(wanted, &taps, &schedule)?;
+    let Reader {
+        network,
+        name,
+        preprocess,
+        schedule,
+    } = args.reader(&device)?;
+    let taps = network.taps();
+    let settings = Settings::new(args.wanted(&taps)?, &taps, &schedule)?;
     let job = Extraction {
-        preprocess: preprocess_of(record.as_ref(), config, args.fit)?,
+        preprocess,
         dataset: &dataset,
         schedule: &schedule,
         settings: &settings,
@@ -204,7 +211,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             draw: args.draw,
         },
         flip: args.flip,
-        encoder_hash: encoder_name(&encoder.sha256, args.precision),
+        encoder_hash: name,
         dtype: match args.dtype {
             DtypeArg::F32 => FeatureDtype::F32,
             DtypeArg::F16 => FeatureDtype::F16,
@@ -214,11 +221,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         missing: serde_json::to_value(&missing)?,
         workers: args.device.workers(),
     };
-    let network = encoder
-        .network
-        .up_to(settings.last_block())
-        .with_precision(args.precision.into())
-        .packed();
+    let network = up_to(network, settings.last_block());
     let plan = Plan::of(&job, taps.len());
     if args.dry_run {
         let seconds = plan.calibrate(&network, &job, &device)?;
@@ -288,14 +291,51 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
+/// A network with all that is needed to read features from it.
+struct Reader {
+    network: AnyEncoder,
+    name: String,
+    preprocess: Preprocess,
+    schedule: Schedule,
+}
+
 impl ExtractArgs {
+    fn reader(&self, device: &Device) -> Result<Reader> {
+        if let Some(kind) = &self.backbone {
+            let open =
+                OpenBackbone::load(kind, &self.checkpoint, self.normalise, self.fit, device)?;
+            return Ok(Reader {
+                network: AnyEncoder::Backbone(open.network),
+                name: open.name,
+                preprocess: open.preprocess,
+                schedule: Schedule::linear(1000),
+            });
+        }
+        let arch = self.arch.as_deref().map(read_arch).transpose()?;
+        let encoder = load(&self.checkpoint, arch, device)?;
+        let record = training_record(&encoder.metadata)?;
+        let config = encoder.network.config();
+        let kind = self
+            .schedule
+            .unwrap_or(schedule_of(record.as_ref(), config));
+        Ok(Reader {
+            name: encoder_name(&encoder.sha256, self.precision),
+            preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
+            schedule: Schedule::new(kind, 1000),
+            network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),
+        })
+    }
+
     /// Every timestep, block and pool.
     fn wanted(&self, taps: &[TapInfo]) -> Result<Vec<Setting>> {
         let mut wanted = Vec::new();
-        for &t in &self.t {
+        let steps: Vec<Option<usize>> = match &self.backbone {
+            Some(_) => vec![None],
+            None => self.t.iter().copied().map(Some).collect(),
+        };
+        for t in steps {
             for &pool in &self.pool {
                 for block in &self.block {
-                    let t = Some(t);
                     match *block {
                         BlockArg::One(block) => {
                             let block = BlockIndex::new(block).with_context(|| {
@@ -360,7 +400,12 @@ impl Plan {
 
     /// Seconds that all images take if they take as long as the first micro-batch, which is computed
     /// twice and timed the second time.
-    fn calibrate(&self, network: &UNet, job: &Extraction<'_>, device: &Device) -> Result<f64> {
+    fn calibrate(
+        &self,
+        network: &AnyEncoder,
+        job: &Extraction<'_>,
+        device: &Device,
+    ) -> Result<f64> {
         let together = micro_batch(job.preprocess.size);
         let indices: Vec<usize> = (0..together.min(self.images)).collect();
         features(network, job, &indices, device)?;

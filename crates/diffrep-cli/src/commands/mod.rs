@@ -4,6 +4,7 @@ pub(crate) mod cka;
 pub(crate) mod classify;
 pub(crate) mod data;
 pub(crate) mod dataset;
+pub(crate) mod encoder;
 pub(crate) mod extract;
 pub(crate) mod fetch;
 pub(crate) mod finetune;

@@ -95,6 +95,9 @@ fn inputs(encoding: &Encoding) -> String {
     let fit = match p.fit {
         Fit::PadTo => format!("centred on black {size}x{size}, larger ones resized and cropped"),
         Fit::CenterCrop => format!("resized and centre-cropped to {size}x{size}"),
+        Fit::ResizeCrop { short_side, .. } => {
+            format!("short side resized to {short_side}, then cropped to {size}x{size}")
+        }
         Fit::Exact => format!("{size}x{size}"),
     };
     let channels = match p.channels {

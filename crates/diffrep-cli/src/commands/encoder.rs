@@ -1,0 +1,125 @@
+//! The network that features are read from: a diffusion model, or one that it is compared with.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Device, Tensor};
+use clap::ValueEnum;
+use diffrep_artifact::read_json;
+use diffrep_backbones::{Backbone, BackboneConfig, Normalisation, Normalised};
+use diffrep_datasets::{Channels, Filter, Fit, Preprocess};
+use diffrep_import::load_backbone;
+use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use diffrep_unet::UNet;
+
+use super::input::FitArg;
+
+/// What a backbone's pixels are shifted and scaled by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NormaliseArg {
+    Imagenet,
+    Clip,
+    Half,
+}
+
+/// Any network that features are read from.
+pub(crate) enum AnyEncoder {
+    Diffusion(UNet),
+    Backbone(Normalised<Backbone>),
+}
+
+impl Encoder for AnyEncoder {
+    fn taps(&self) -> Vec<TapInfo> {
+        match self {
+            Self::Diffusion(network) => network.taps(),
+            Self::Backbone(network) => network.taps(),
+        }
+    }
+
+    fn forward_taps(
+        &self,
+        image: Tensor<4>,
+        condition: &Condition,
+        wanted: &TapSet,
+        feedback: Option<&Feedback>,
+    ) -> Taps {
+        match self {
+            Self::Diffusion(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::Backbone(network) => network.forward_taps(image, condition, wanted, feedback),
+        }
+    }
+}
+
+/// A backbone with what stands for it in a store's key, and how images become its input.
+pub(crate) struct OpenBackbone {
+    pub(crate) network: Normalised<Backbone>,
+    pub(crate) name: String,
+    pub(crate) preprocess: Preprocess,
+}
+
+impl OpenBackbone {
+    /// Loads a checkpoint as a known network, or as the one that a JSON file describes.
+    pub(crate) fn load(
+        kind: &str,
+        checkpoint: &Path,
+        normalise: Option<NormaliseArg>,
+        fit: Option<FitArg>,
+        device: &Device,
+    ) -> Result<Self> {
+        let config = match BackboneConfig::preset(kind) {
+            Some(config) => config,
+            None if kind.ends_with(".json") => read_json(kind)?,
+            None => bail!(
+                "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
+                BackboneConfig::preset_names().join(", ")
+            ),
+        };
+        let imported = load_backbone(checkpoint, &config, device)
+            .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
+        let (size, channels) = imported.network.input();
+        let normalisation = match normalise {
+            Some(NormaliseArg::Imagenet) => Normalisation::ImageNet,
+            Some(NormaliseArg::Clip) => Normalisation::Clip,
+            Some(NormaliseArg::Half) => Normalisation::Half,
+            None if kind.starts_with("clip") => Normalisation::Clip,
+            None if channels == 3 => Normalisation::ImageNet,
+            None => Normalisation::Half,
+        };
+        ensure!(
+            channels == 3 || normalisation == Normalisation::Half,
+            "--normalise {normalisation:?} is for networks of 3 channels, this one has {channels}"
+        );
+        // 256 for 224 pixels, as most evaluations have it.
+        let short_side = (size * 8).div_ceil(7);
+        Ok(Self {
+            name: format!("{} {kind} {normalisation:?}", imported.sha256),
+            network: Normalised {
+                encoder: imported.network.packed(),
+                normalisation,
+            },
+            preprocess: Preprocess {
+                size,
+                channels: match channels {
+                    1 => Channels::GreyFromColour,
+                    3 => Channels::Rgb,
+                    n => bail!("networks of 1 or 3 channels read images, this one has {n}"),
+                },
+                fit: match fit {
+                    None => Fit::ResizeCrop {
+                        short_side,
+                        filter: Filter::Bilinear,
+                    },
+                    Some(fit) => fit.into(),
+                },
+            },
+        })
+    }
+}
+
+/// The network without what lies behind the last block, where that can be taken off.
+pub(crate) fn up_to(encoder: AnyEncoder, last: BlockIndex) -> AnyEncoder {
+    match encoder {
+        AnyEncoder::Diffusion(network) => AnyEncoder::Diffusion(network.up_to(last).packed()),
+        backbone @ AnyEncoder::Backbone(_) => backbone,
+    }
+}
