@@ -192,27 +192,28 @@ impl<'a> Centred<'a> {
 
     /// Twice: the second round takes off what rounding left of a large mean.
     fn find_mean(&mut self) {
-        let mut first = vec![0.0; self.shift.len()];
-        self.features
-            .row(0, 0..first.len(), self.scale, &self.shift, &mut first);
-        let mut is_constant = true;
-        self.each_row(|row| is_constant &= row == first);
-        if is_constant {
-            self.shift = first;
-            return;
+        let (width, rows) = (self.shift.len(), self.features.rows());
+        let mut first = vec![0.0; width];
+        if rows > 0 {
+            let (scale, shift) = (self.scale, &self.shift);
+            self.features.row(0, 0..width, scale, shift, &mut first);
         }
+        let mut is_constant = true;
         for _ in 0..2 {
-            let mut sum = vec![0.0; self.shift.len()];
+            let mut sum = vec![0.0; width];
             self.each_row(|row| {
+                is_constant = is_constant && row == first;
                 sum.iter_mut()
                     .zip(row)
-                    .for_each(|(sum, value)| *sum += value)
+                    .for_each(|(sum, value)| *sum += value);
             });
-            let rows = self.features.rows() as f64;
-            self.shift
-                .iter_mut()
-                .zip(&sum)
-                .for_each(|(shift, sum)| *shift += sum / rows);
+            // The mean of equal values may be rounded; they themselves are not.
+            if is_constant {
+                self.shift = first;
+                return;
+            }
+            let mean = |(shift, sum): (&mut f64, &f64)| *shift += sum / rows as f64;
+            self.shift.iter_mut().zip(&sum).for_each(mean);
         }
     }
 

@@ -66,8 +66,8 @@ pub enum Path {
 pub enum Precision {
     /// Products in f64.
     Double,
-    /// Products in f32, 1024 at a time, and f64 sums of those: more than twice as fast, with an error
-    /// of about 1e-7.
+    /// Products in f32, 1024 at a time, and f64 sums of those: about twice as fast, with errors
+    /// below 1e-6.
     Single,
 }
 
