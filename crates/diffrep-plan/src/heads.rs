@@ -110,6 +110,8 @@ pub struct PlannedContender {
     pub blocks: Option<Vec<usize>>,
     /// Its own side of maps.
     pub pool: Option<usize>,
+    /// Its own random part of each training image, where features are streamed.
+    pub view: Option<Cut>,
 }
 
 impl PlannedContender {
@@ -126,6 +128,12 @@ impl PlannedContender {
 pub(crate) fn check_contenders(heads: &[PlannedContender], feed: &Feed) -> Result<(), String> {
     crate::distinct("heads", heads.iter().map(PlannedContender::title))?;
     for contender in heads {
+        if let Some(view) = contender.view {
+            view.check()?;
+            if *feed == Feed::Stored {
+                return Err("`view` is for streamed features: stored ones are those of whole images".into());
+            }
+        }
         let own = contender.blocks.as_ref().map_or(1, Vec::len);
         let mut required = vec![("blocks", own), ("pool", contender.pool.unwrap_or(1))];
         if let PlannedHead::Fusion {

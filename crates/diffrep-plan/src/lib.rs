@@ -9,6 +9,7 @@ mod probe;
 pub mod scaling;
 mod select;
 mod shards;
+mod similarity;
 mod transfer;
 mod tune;
 mod worker;
@@ -26,6 +27,7 @@ pub use heads::{Cut, Feed, HeadsScale, PlannedContender, PlannedHead};
 pub use probe::ProbeScale;
 pub use select::SelectScale;
 pub use shards::ShardList;
+pub use similarity::{PlannedBackbone, SimilarityScale};
 pub use transfer::{NamedData, TransferScale};
 pub use tune::{PlannedTuning, Trained, TuneScale};
 pub use worker::{ARRAY_COUNT, Array, Place, Ranks, Source, local_index};
@@ -89,9 +91,11 @@ pub enum Plan {
     Ensemble(Experiment<EnsembleScale>),
     /// Heads on several data sets.
     Transfer(Experiment<TransferScale>),
+    /// Layers compared by CKA.
+    Similarity(Experiment<SimilarityScale>),
 }
 
-const KNOWN: [(&str, &str); 11] = [
+const KNOWN: [(&str, &str); 12] = [
     ("figure2", include_str!("../experiments/figure2.toml")),
     ("table1", include_str!("../experiments/table1.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
@@ -100,6 +104,7 @@ const KNOWN: [(&str, &str); 11] = [
     ("figure1", include_str!("../experiments/figure1.toml")),
     ("figure4", include_str!("../experiments/figure4.toml")),
     ("figure5", include_str!("../experiments/figure5.toml")),
+    ("figure6", include_str!("../experiments/figure6.toml")),
     ("figure7", include_str!("../experiments/figure7.toml")),
     ("ensemble", include_str!("../experiments/ensemble.toml")),
     ("select", include_str!("../experiments/select.toml")),
@@ -170,8 +175,9 @@ impl Plan {
             "select" => Experiment::parse(name, text).map(Self::Select),
             "ensemble" => Experiment::parse(name, text).map(Self::Ensemble),
             "transfer" => Experiment::parse(name, text).map(Self::Transfer),
+            "similarity" => Experiment::parse(name, text).map(Self::Similarity),
             other => Err(refuse(format!(
-                "its kind is `{other}`: use probe, heads, tune, select, ensemble or transfer"
+                "its kind is `{other}`: use probe, heads, tune, select, ensemble, transfer or similarity"
             ))),
         }
     }
@@ -185,6 +191,7 @@ impl Plan {
             Self::Select(experiment) => &experiment.name,
             Self::Ensemble(experiment) => &experiment.name,
             Self::Transfer(experiment) => &experiment.name,
+            Self::Similarity(experiment) => &experiment.name,
         }
     }
 
@@ -197,6 +204,7 @@ impl Plan {
             Self::Select(experiment) => &experiment.title,
             Self::Ensemble(experiment) => &experiment.title,
             Self::Transfer(experiment) => &experiment.title,
+            Self::Similarity(experiment) => &experiment.title,
         }
     }
 
@@ -209,6 +217,7 @@ impl Plan {
             Self::Select(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Ensemble(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Transfer(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Similarity(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -353,7 +362,7 @@ mod tests {
         };
         assert!(
             refused("kind = \"heads\"", "kind = \"tails\"")
-                .contains("`tails`: use probe, heads, tune, select, ensemble or transfer")
+                .contains("`tails`: use probe, heads, tune, select, ensemble, transfer or similarity")
         );
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));

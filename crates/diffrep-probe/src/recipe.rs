@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
 
-const KNOWN: [(&str, &str); 14] = [
+const KNOWN: [(&str, &str); 15] = [
     ("paper", include_str!("../recipes/paper.toml")),
     ("release", include_str!("../recipes/release.toml")),
     ("vissl", include_str!("../recipes/vissl.toml")),
@@ -27,6 +27,7 @@ const KNOWN: [(&str, &str); 14] = [
         "mini-streamed",
         include_str!("../recipes/mini-streamed.toml"),
     ),
+    ("mini-crops", include_str!("../recipes/mini-crops.toml")),
     ("logistic", include_str!("../recipes/logistic.toml")),
     ("ridge", include_str!("../recipes/ridge.toml")),
     ("knn", include_str!("../recipes/knn.toml")),

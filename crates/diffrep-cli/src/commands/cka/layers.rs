@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
-use diffrep_datasets::Dataset;
+use diffrep_datasets::{Dataset, Preprocess};
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
 use diffrep_import::load;
 use diffrep_pool::PoolSize;
@@ -46,7 +46,6 @@ pub(super) struct OnImages<'a> {
     pub(super) pool: usize,
     pub(super) seed: u64,
     pub(super) device: &'a Device,
-    pub(super) workers: usize,
 }
 
 impl Layers {
@@ -172,63 +171,88 @@ impl OnImages<'_> {
         let schedule = Schedule::new(schedule_of(record.as_ref(), config), 1000);
         let preprocess = preprocess_of(record.as_ref(), config, None)?;
         let taps = imported.network.taps();
-        let mut blocks = Vec::new();
-        for tap in &taps {
+        let there: Vec<String> = taps.iter().map(|tap| format!("block {}", tap.block)).collect();
+        let names = chosen(path, &there, wanted)?;
+        let mut read = Vec::new();
+        for (_, tap) in there.iter().zip(&taps).filter(|(name, _)| names.contains(name)) {
             let side = self.pool.min(tap.height).min(tap.width);
-            let pool = PoolSize::new(side)?;
-            let setting = Setting {
+            read.push(Setting {
                 t: self.t,
                 block: tap.block,
-                pool,
-            };
-            blocks.push((format!("block {}", tap.block), setting));
+                pool: PoolSize::new(side)?,
+            });
         }
-        let there: Vec<String> = blocks.iter().map(|(name, _)| name.clone()).collect();
-        let names = chosen(path, &there, wanted)?;
-        blocks.retain(|(name, _)| names.contains(name));
-        let read = blocks.iter().map(|(_, setting)| *setting);
-        let settings = Settings::new(read, &taps, &schedule)?;
-        let network = imported.network.up_to(settings.last_block()).packed();
-        let job = Extraction {
+        let last = read.iter().map(|setting| setting.block).max();
+        let last = last.context("there is no layer to read")?;
+        let network = imported.network.up_to(last).packed();
+        let blocks = Blocks {
             dataset: self.dataset,
             preprocess,
             schedule: &schedule,
+            seed: self.seed,
+            device: self.device,
+        };
+        let title = path.display().to_string();
+        Ok(Layers {
+            names,
+            samples: self.dataset.len(),
+            ids: Some(self.dataset.ids().to_vec()),
+            values: Values::Memory(blocks.read(&network, &read, &title, printer)?),
+        })
+    }
+}
+
+/// Images on their way through a network whose layers are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks<'a> {
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) seed: u64,
+    pub(crate) device: &'a Device,
+}
+
+impl Blocks<'_> {
+    /// The features of every setting, in their order: `[images, features]` each.
+    pub(crate) fn read<E: Encoder>(
+        &self,
+        encoder: &E,
+        read: &[Setting],
+        title: &str,
+        printer: Printer,
+    ) -> Result<Vec<Array2<f32>>> {
+        let settings = Settings::new(read.iter().copied(), &encoder.taps(), self.schedule)?;
+        let job = Extraction {
+            dataset: self.dataset,
+            preprocess: self.preprocess,
+            schedule: self.schedule,
             settings: &settings,
             noising: Noising {
                 seed: self.seed,
                 draw: 0,
             },
             flip: false,
-            encoder_hash: imported.sha256.to_string(),
+            encoder_hash: String::new(),
             dtype: FeatureDtype::F32,
             shard_rows: CHUNK,
             missing: serde_json::Value::Null,
-            workers: self.workers,
+            workers: 1,
         };
         let total = self.dataset.len();
-        let mut progress = printer.progress(&path.display().to_string(), total as u64);
+        let mut progress = printer.progress(title, total as u64);
         let mut columns: Vec<Vec<f32>> = vec![Vec::new(); settings.columns().len()];
         let indices: Vec<usize> = (0..total).collect();
         for part in indices.chunks(CHUNK) {
-            for (column, values) in
-                columns
-                    .iter_mut()
-                    .zip(features(&network, &job, part, self.device)?)
-            {
+            let found = features(encoder, &job, part, self.device)?;
+            for (column, values) in columns.iter_mut().zip(found) {
                 column.extend(values);
             }
             progress.at(part.last().map_or(0, |last| last + 1) as u64, "");
         }
         progress.finish();
         let matrices = settings.columns().iter().zip(columns);
-        let matrices =
-            matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
-        Ok(Layers {
-            names,
-            samples: total,
-            ids: Some(self.dataset.ids().to_vec()),
-            values: Values::Memory(matrices.collect::<Result<_, _>>()?),
-        })
+        let matrices = matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
+        Ok(matrices.collect::<Result<_, _>>()?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How alike the layers of networks are.
 
-mod layers;
+pub(crate) mod layers;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -150,7 +150,6 @@ pub(crate) fn run(args: &CkaArgs, printer: Printer) -> Result<()> {
         pool: args.pool,
         seed: args.seed,
         device: &device,
-        workers: args.device.workers(),
     });
     let open = |path: &Path| Layers::open(path, &args.key, on_images.as_ref(), printer);
     let a = open(&args.a)?;

@@ -243,7 +243,7 @@ impl<'a> HeadsPlan<'a> {
             augment: Augment {
                 fresh_noise,
                 flip,
-                view: cut(view, &recipe),
+                view: cut(planned.view.unwrap_or(view), &recipe),
             },
             recipe,
             ema: None,

@@ -9,6 +9,7 @@ mod probe;
 mod protocol;
 mod results;
 pub(crate) mod select;
+mod similarity;
 mod transfer;
 mod tune;
 
@@ -49,7 +50,7 @@ use crate::printer::Printer;
     diffrep reproduce table1 --scale paper --device cuda:0\n  \
     diffrep reproduce my-experiment.toml --scale mine")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1, figure2, figure4, figure5, figure7, table1, table2, table3, table6,
+    /// Experiments by name (figure1, figure2, figure4, figure5, figure6, figure7, table1, table2, table3, table6,
     /// ensemble, select), or TOML files of your own; all that have the scale without it. `smoke` is
     /// `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
@@ -103,6 +104,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Ensemble(experiment) => ensemble::run(experiment, scale, &place)?,
             Plan::Select(experiment) => select::run(experiment, scale, &place)?,
             Plan::Transfer(experiment) => transfer::run(experiment, scale, &place)?,
+            Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
         }
     }
     Ok(())

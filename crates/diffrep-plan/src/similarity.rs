@@ -1,0 +1,61 @@
+//! Layers of networks compared by CKA.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DataSource, Settings};
+
+/// What is compared at one scale. Standard are the maps of the diffusion model at `timestep`, pooled to
+/// about `dim` features; everything else is compared with them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimilarityScale {
+    /// The diffusion model.
+    pub checkpoint: PathBuf,
+    /// Images with a test split.
+    pub data: DataSource,
+    /// Test images, spread over the split; all without it.
+    pub images: Option<usize>,
+    /// The standard timestep.
+    pub timestep: usize,
+    /// The standard length of a feature vector: maps are pooled to the largest side that keeps to it.
+    pub dim: usize,
+    /// Other timesteps.
+    pub timesteps: Vec<usize>,
+    /// Other lengths.
+    pub dims: Vec<usize>,
+    /// An encoder classifier that was trained with the labels.
+    pub classifier: Option<PathBuf>,
+    /// Whether the same network with random weights is compared.
+    #[serde(default)]
+    pub random: bool,
+    /// Networks of other kinds, on clean images.
+    #[serde(default)]
+    pub networks: Vec<PlannedBackbone>,
+    /// Names the noise.
+    pub seed: u64,
+}
+
+/// A network of another kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedBackbone {
+    /// Its name in results.
+    pub name: String,
+    /// What it is, such as `resnet50` or `vit_base_patch16`.
+    pub backbone: String,
+    /// Its weights.
+    pub checkpoint: PathBuf,
+}
+
+impl Settings for SimilarityScale {
+    fn check(&self) -> Result<(), String> {
+        crate::at_least_one(&[
+            ("dim", self.dim),
+            ("images", self.images.unwrap_or(1)),
+            ("dims", self.dims.iter().copied().min().unwrap_or(1)),
+        ])?;
+        crate::distinct("networks", self.networks.iter().map(|network| network.name.as_str()))
+    }
+}
