@@ -66,7 +66,7 @@ impl Image {
     }
 
     /// Like [`Image::to_rgb`], without a copy of what has three channels already.
-    pub(crate) fn into_rgb(self) -> Self {
+    pub fn into_rgb(self) -> Self {
         if self.channels == 3 {
             self
         } else {

@@ -147,7 +147,7 @@ impl View {
         ))
     }
 
-    /// The part that is drawn for a sample, as large as `preprocess` would make the image before it pads.
+    /// The part that is drawn for a sample, as large as `preprocess` would make the image before it pads or cuts.
     ///
     /// # Panics
     ///
@@ -155,8 +155,10 @@ impl View {
     pub fn of(self, image: &Image, preprocess: &Preprocess, draw: Draw) -> Image {
         let (width, height) = (image.width(), image.height());
         let size = match preprocess.fit {
-            Fit::PadTo => preprocess.size.min(width.min(height)),
-            Fit::CenterCrop | Fit::ResizeCrop { .. } | Fit::Exact => preprocess.size,
+            Fit::PadTo if width.max(height) <= preprocess.size => width.min(height),
+            // What is resized and then cropped is drawn at the size before the crop.
+            Fit::ResizeCrop { short_side, .. } => short_side,
+            Fit::PadTo | Fit::CenterCrop | Fit::Exact => preprocess.size,
         };
         let mut generator = draw.key(Stream::Crop).generator();
         match self {

@@ -1,11 +1,14 @@
 //! Where the images of an experiment are.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// A data set: a path alone, or with what it is held and cut to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum DataSource {
     /// Images in any layout, with training and test splits.
@@ -49,5 +52,31 @@ impl DataSource {
             Self::Path(_) => None,
             Self::Described(data) => data.classes.as_deref(),
         }
+    }
+}
+
+/// Either form; what is wrong in the longer one is named, which serde's own `untagged` does not do.
+impl<'de> Deserialize<'de> for DataSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = DataSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a path, or a table with `path`, `known` and `classes`")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<DataSource, E> {
+                Ok(DataSource::Path(path.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DataSource, A::Error> {
+                let described = DescribedData::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(DataSource::Described(described))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }

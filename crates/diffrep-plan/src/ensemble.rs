@@ -51,6 +51,12 @@ impl Settings for EnsembleScale {
             ),
             ("test_draws", largest),
         ])?;
+        if self.test_draws.first() != Some(&1) || !self.test_draws.is_sorted() {
+            return Err(
+                "`test_draws` must begin with 1 and ascend: the first is compared with the last"
+                    .into(),
+            );
+        }
         match self.test_draws.iter().all(divides) {
             true => Ok(()),
             false => Err("each of `test_draws` must divide the largest".into()),

@@ -33,6 +33,9 @@ pub struct HeadsScale {
     /// An encoder classifier that was trained on the same images, for comparison: the U-Net encoder of
     /// Table 1 of the paper.
     pub classifier: Option<PathBuf>,
+    /// The timestep at which it classifies: the paper does not say; almost no noise is its best.
+    #[serde(default)]
+    pub classifier_timestep: usize,
     /// Where the heads' features come from.
     #[serde(default)]
     pub feed: Feed,
@@ -131,7 +134,9 @@ pub(crate) fn check_contenders(heads: &[PlannedContender], feed: &Feed) -> Resul
         if let Some(view) = contender.view {
             view.check()?;
             if *feed == Feed::Stored {
-                return Err("`view` is for streamed features: stored ones are those of whole images".into());
+                return Err(
+                    "`view` is for streamed features: stored ones are those of whole images".into(),
+                );
             }
         }
         let own = contender.blocks.as_ref().map_or(1, Vec::len);

@@ -361,10 +361,13 @@ mod tests {
             Plan::parse("x", &text).unwrap_err().to_string()
         };
         assert!(
-            refused("kind = \"heads\"", "kind = \"tails\"")
-                .contains("`tails`: use probe, heads, tune, select, ensemble, transfer or similarity")
+            refused("kind = \"heads\"", "kind = \"tails\"").contains(
+                "`tails`: use probe, heads, tune, select, ensemble, transfer or similarity"
+            )
         );
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));
+        let misspelt = r#"data = { path = "fixtures/fashion-mnist", clases = ["a"] }"#;
+        assert!(refused(r#"data = "fixtures/fashion-mnist""#, misspelt).contains("clases"));
     }
 }

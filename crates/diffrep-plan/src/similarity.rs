@@ -56,6 +56,9 @@ impl Settings for SimilarityScale {
             ("images", self.images.unwrap_or(1)),
             ("dims", self.dims.iter().copied().min().unwrap_or(1)),
         ])?;
-        crate::distinct("networks", self.networks.iter().map(|network| network.name.as_str()))
+        crate::distinct(
+            "networks",
+            self.networks.iter().map(|network| network.name.as_str()),
+        )
     }
 }

@@ -50,6 +50,15 @@ pub struct NamedData {
     pub data: DataSource,
 }
 
+impl NamedData {
+    /// Its name as a folder's.
+    pub fn folder(&self) -> String {
+        self.name
+            .to_lowercase()
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+    }
+}
+
 impl Settings for TransferScale {
     fn check(&self) -> Result<(), String> {
         crate::at_least_one(&[
@@ -59,7 +68,8 @@ impl Settings for TransferScale {
             ("seeds", self.seeds.len()),
             ("heads", self.heads.len()),
         ])?;
-        crate::distinct("data", self.data.iter().map(|data| data.name.as_str()))?;
+        let folders: Vec<String> = self.data.iter().map(NamedData::folder).collect();
+        crate::distinct("data", folders.iter().map(String::as_str))?;
         crate::heads::check_contenders(&self.heads, &self.feed)
     }
 }

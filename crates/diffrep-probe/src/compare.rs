@@ -208,6 +208,10 @@ impl Study<'_> {
             else {
                 return Ok(None);
             };
+            if recipe.patience.is_some() {
+                // Heads of one pass go on together; such a recipe trains each by itself.
+                return Ok(None);
+            }
             let [train, validation] =
                 [0, 1].map(|part| read(part, candidate).and_then(|maps| maps.pooled(*pool)));
             let title = format!("{name}: epochs ({} of {})", index + 1, candidates.len());

@@ -254,6 +254,9 @@ impl Study<'_> {
     pub(crate) fn clear(&self, name: &str, splits: &[(&str, &Dataset)]) {
         for (split, _) in splits {
             let dir = self.shelf(name, split);
+            if !dir.exists() {
+                continue;
+            }
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 tracing::warn!("{} cannot be deleted: {error}", dir.display());
             }
@@ -287,8 +290,8 @@ impl Study<'_> {
             .extraction(&splits.validation, settings, &subject.hash, 0)
             .store_spec()?;
         let determines = (&train, &validation, recipe, env!("CARGO_PKG_VERSION"));
-        self.step(&name, &determines, on, |on| {
-            let parts = [("train", &splits.train), ("validation", &splits.validation)];
+        let parts = [("train", &splits.train), ("validation", &splits.validation)];
+        let cells = self.step(&name, &determines, on, |on| {
             let stores = self.extract(subject, &name, &parts, settings, 0, on)?;
             let read = |setting: &Setting| {
                 let column = setting.column();
@@ -298,10 +301,10 @@ impl Study<'_> {
             let wanted: Vec<Setting> = settings.columns().iter().map(|(s, _)| *s).collect();
             let title = format!("{name}: probes");
             let cells = self.cells(&wanted, &read, classes, recipe, 0, &title, on)?;
-            drop(stores);
-            self.clear(&name, &parts);
             Ok(cells)
-        })
+        })?;
+        self.clear(&name, &parts);
+        Ok(cells)
     }
 
     /// Trains the recipe's grid on the features of each setting and scores the best on the validation
@@ -356,7 +359,7 @@ impl Study<'_> {
             }
             Ok(())
         };
-        side_by_side(work)?;
+        side_by_side(self.workers, work)?;
         let (mut cells, _) = found
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -445,10 +448,12 @@ pub(crate) fn all_images(splits: &[(&str, &Dataset)]) -> usize {
     splits.iter().map(|(_, dataset)| dataset.len()).sum()
 }
 
-/// Runs `work` on as many threads as the machine has, until each is done; the first error wins.
-fn side_by_side(work: impl Fn() -> Result<(), ProbeError> + Sync) -> Result<(), ProbeError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| all((0..threads).map(|_| scope.spawn(&work)).collect()))
+/// Runs `work` on some threads until each is done; the first error wins.
+fn side_by_side(
+    threads: usize,
+    work: impl Fn() -> Result<(), ProbeError> + Sync,
+) -> Result<(), ProbeError> {
+    std::thread::scope(|scope| all((0..threads.max(1)).map(|_| scope.spawn(&work)).collect()))
 }
 
 /// Waits for every thread; the first error or panic wins.

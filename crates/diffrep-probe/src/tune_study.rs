@@ -77,6 +77,7 @@ impl Study<'_> {
             let hash = Sha256Hex::hash_json(&determines)?.to_string();
             let score = self.step(&name, &determines, on, |on| {
                 let mut best: Option<(Tuned, &(Reading, HeadSpec), Point)> = None;
+                let mut diverged = None;
                 for (index, &(candidate, point)) in tried.iter().enumerate() {
                     let title = match tried.len() {
                         1 => name.clone(),
@@ -90,7 +91,15 @@ impl Study<'_> {
                         seed,
                     };
                     let file = format!("{name}-{}-{index}.safetensors", &hash[..12]);
-                    let tuned = one.train(splits, point, &file, &determines, &title, on)?;
+                    let tuned = match one.train(splits, point, &file, &determines, &title, on) {
+                        // Of a grid some points may be too much; that all are is an error.
+                        Err(error @ ProbeError::DivergedAt { .. }) if tried.len() > 1 => {
+                            tracing::warn!("{title}: {error}");
+                            diverged = Some(error);
+                            continue;
+                        }
+                        tuned => tuned?,
+                    };
                     if best
                         .as_ref()
                         .is_none_or(|(b, ..)| tuned.validation > b.validation)
@@ -98,8 +107,10 @@ impl Study<'_> {
                         best = Some((tuned, candidate, point));
                     }
                 }
-                let (tuned, candidate, point) = best.ok_or(ProbeError::Empty {
-                    split: "candidates",
+                let (tuned, candidate, point) = best.ok_or_else(|| {
+                    diverged.unwrap_or(ProbeError::Empty {
+                        split: "candidates",
+                    })
                 })?;
                 let one = One {
                     study: self,

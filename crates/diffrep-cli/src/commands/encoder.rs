@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use clap::ValueEnum;
-use diffrep_artifact::read_json;
+use diffrep_artifact::{Sha256Hex, read_json};
 use diffrep_backbones::{Backbone, BackboneConfig, Normalisation, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Preprocess};
 use diffrep_import::load_backbone;
@@ -77,10 +77,17 @@ impl OpenBackbone {
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
+        let described = BackboneConfig::preset(kind).is_none();
+        ensure!(
+            !described || normalise.is_some() || channels != 3,
+            "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
+        );
         let normalisation = match normalise {
             Some(NormaliseArg::Imagenet) => Normalisation::ImageNet,
             Some(NormaliseArg::Clip) => Normalisation::Clip,
             Some(NormaliseArg::Half) => Normalisation::Half,
+            // Inception takes -1 to 1.
+            None if matches!(config, BackboneConfig::Inception(_)) => Normalisation::Half,
             None if kind.starts_with("clip") => Normalisation::Clip,
             None if channels == 3 => Normalisation::ImageNet,
             None => Normalisation::Half,
@@ -92,7 +99,11 @@ impl OpenBackbone {
         // 256 for 224 pixels, as most evaluations have it.
         let short_side = (size * 8).div_ceil(7);
         Ok(Self {
-            name: format!("{} {kind} {normalisation:?}", imported.sha256),
+            name: format!(
+                "{} as {}, {normalisation:?}",
+                imported.sha256,
+                Sha256Hex::hash_json(&config)?.short()
+            ),
             network: Normalised {
                 encoder: imported.network.packed(),
                 normalisation,

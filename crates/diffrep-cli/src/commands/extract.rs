@@ -319,7 +319,11 @@ impl ExtractArgs {
             .schedule
             .unwrap_or(schedule_of(record.as_ref(), config));
         Ok(Reader {
-            name: encoder_name(&encoder.sha256, self.precision),
+            name: encoder_name(
+                &encoder.sha256,
+                self.arch.as_ref().map(|_| config),
+                self.precision,
+            )?,
             preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
             schedule: Schedule::new(kind, 1000),
             network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),

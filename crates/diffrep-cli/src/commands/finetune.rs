@@ -22,7 +22,9 @@ use diffrep_unet::{UNet, training_memory};
 use serde::Serialize;
 
 use crate::commands::data::{DataArgs, Missing};
-use crate::commands::input::{FitArg, HeadWord, preprocess_of, schedule_of, training_record};
+use crate::commands::input::{
+    FitArg, HeadWord, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
+};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -201,7 +203,8 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         );
     }
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
-    let imported = load(&args.checkpoint, arch, &device)?;
+    let imported = load(&args.checkpoint, arch.clone(), &device)?;
+    let name = encoder_name(&imported.sha256, arch.as_ref(), PrecisionArg::F32)?;
     let record = training_record(&imported.metadata)?;
     let network = imported.network;
     let kind = args.schedule;
@@ -277,7 +280,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     create_dir_all(out)?;
     let _lock = Lock::acquire(out)?;
     let mut determines = serde_json::json!({
-        "encoder": imported.sha256, "schedule": kind, "preprocess": preprocess,
+        "encoder": name, "schedule": kind, "preprocess": preprocess,
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
         "timestep, blocks or pool": reading, "head": spec, "tuning": tune, "augmentation": augment,
         "recipe": recipe, "moving average": args.ema, "parts": args.parts, "seed": args.seed,

@@ -61,14 +61,28 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
-/// The name of an encoder in a store's key: its checkpoint's hash, and the precision where that is
-/// not f32.
-pub(crate) fn encoder_name(sha256: &Sha256Hex, precision: PrecisionArg) -> String {
-    match precision {
-        PrecisionArg::F32 => sha256.to_string(),
-        PrecisionArg::F16 => format!("{sha256} in f16"),
-        PrecisionArg::Bf16 => format!("{sha256} in bf16"),
-    }
+/// The name of an encoder in keys of what is kept: its checkpoint's hash, the architecture where it was
+/// told beside the checkpoint (which does not say all of it, such as attention heads), and the precision
+/// where that is not f32.
+///
+/// # Errors
+///
+/// When the architecture cannot be hashed.
+pub(crate) fn encoder_name(
+    sha256: &Sha256Hex,
+    told: Option<&UNetConfig>,
+    precision: PrecisionArg,
+) -> Result<String> {
+    let told = match told {
+        None => String::new(),
+        Some(config) => format!(" as {}", Sha256Hex::hash_json(config)?.short()),
+    };
+    let precision = match precision {
+        PrecisionArg::F32 => "",
+        PrecisionArg::F16 => " in f16",
+        PrecisionArg::Bf16 => " in bf16",
+    };
+    Ok(format!("{sha256}{told}{precision}"))
 }
 
 /// How images are brought to the network's size.

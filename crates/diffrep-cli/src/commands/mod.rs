@@ -7,6 +7,7 @@ pub(crate) mod dataset;
 pub(crate) mod encoder;
 pub(crate) mod extract;
 pub(crate) mod fetch;
+pub(crate) mod fid;
 pub(crate) mod finetune;
 pub(crate) mod forward;
 pub(crate) mod import;

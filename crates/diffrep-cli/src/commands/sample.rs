@@ -17,7 +17,7 @@ use diffrep_taps::Condition;
 use diffrep_unet::{Kind, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::input::{schedule_of, training_record};
+use crate::commands::input::{PrecisionArg, encoder_name, schedule_of, training_record};
 use crate::commands::pretrain::grid_png;
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
@@ -27,8 +27,8 @@ const GRID: u64 = 64;
 
 /// Draw images from a diffusion model.
 ///
-/// Image number i is a function of --seed and i: neither the batch size nor a stop in the middle
-/// changes it, and the same command draws only what is missing. --out holds one PNG for each image,
+/// Image number i is a function of --seed and i: a stop in the middle does not change it, --batch only in
+/// the last digits, and the same command draws only what is missing. --out holds one PNG for each image,
 /// `grid.png` with the first 64, and `sampling.json` with all that determined them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -193,9 +193,14 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
     let classes = classes(args, &config, guide.as_ref())?;
 
     create_dir_all(&args.out)?;
-    let _lock = Lock::acquire(&args.out)?;
+    // Several processes may draw into one folder, each its own numbers.
+    let _lock = Lock::share(&args.out)?;
     let determines = Determines {
-        checkpoint: imported.sha256.to_string(),
+        checkpoint: encoder_name(
+            &imported.sha256,
+            args.arch.as_ref().map(|_| &config),
+            PrecisionArg::F32,
+        )?,
         sampler: args.sampler.to_string(),
         steps: args.steps.clone(),
         seed: args.seed,
@@ -225,10 +230,18 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
     let there = args.count - missing.len() as u64;
     for (part, ids) in missing.chunks(args.batch as usize).enumerate() {
         let before = there + part as u64 * args.batch;
+        // Filled up with the last, so that every image meets the same arithmetic after a stop too.
+        let last = ids.last().copied().unwrap_or_default();
+        let filled: Vec<u64> = ids
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(last))
+            .take(args.batch.min(args.count) as usize)
+            .collect();
         let labels = args.label.zip(classes).map(|(label, classes)| {
             let of = |&id: &u64| i64::from(label.of(args.seed, id, classes));
-            let labels: Vec<i64> = ids.iter().map(of).collect();
-            Tensor::<1, Int>::from_data(TensorData::new(labels, [ids.len()]), &device)
+            let labels: Vec<i64> = filled.iter().map(of).collect();
+            Tensor::<1, Int>::from_data(TensorData::new(labels, [filled.len()]), &device)
         });
         let conditioned = config.num_classes.and(labels.clone());
         let predict = |x: Tensor<4>, t: &[usize]| {
@@ -246,7 +259,7 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
         let images = sample(
             &schedule,
             &options,
-            ids,
+            &filled,
             &device,
             predict,
             towards,

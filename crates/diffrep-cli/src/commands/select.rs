@@ -16,7 +16,9 @@ use serde::Serialize;
 
 use super::reproduce::{select::grid, watched};
 use crate::commands::data::{DataArgs, Missing};
-use crate::commands::input::{FitArg, preprocess_of, schedule_of, training_record};
+use crate::commands::input::{
+    FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
+};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -161,7 +163,11 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
     let subject = Subject {
         name: "diffusion".into(),
         encoder: &network,
-        hash: imported.sha256.to_string(),
+        hash: encoder_name(
+            &imported.sha256,
+            args.arch.as_ref().map(|_| network.config()),
+            PrecisionArg::F32,
+        )?,
     };
     let search = match args.search {
         SearchArg::Halving => Search::Halving,

@@ -171,10 +171,17 @@ impl OnImages<'_> {
         let schedule = Schedule::new(schedule_of(record.as_ref(), config), 1000);
         let preprocess = preprocess_of(record.as_ref(), config, None)?;
         let taps = imported.network.taps();
-        let there: Vec<String> = taps.iter().map(|tap| format!("block {}", tap.block)).collect();
+        let there: Vec<String> = taps
+            .iter()
+            .map(|tap| format!("block {}", tap.block))
+            .collect();
         let names = chosen(path, &there, wanted)?;
         let mut read = Vec::new();
-        for (_, tap) in there.iter().zip(&taps).filter(|(name, _)| names.contains(name)) {
+        for (_, tap) in there
+            .iter()
+            .zip(&taps)
+            .filter(|(name, _)| names.contains(name))
+        {
             let side = self.pool.min(tap.height).min(tap.width);
             read.push(Setting {
                 t: self.t,
@@ -251,7 +258,8 @@ impl Blocks<'_> {
         }
         progress.finish();
         let matrices = settings.columns().iter().zip(columns);
-        let matrices = matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
+        let matrices =
+            matrices.map(|((_, dim), values)| Array2::from_shape_vec((total, *dim), values));
         Ok(matrices.collect::<Result<_, _>>()?)
     }
 }

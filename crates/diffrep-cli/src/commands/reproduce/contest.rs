@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use diffrep_artifact::{Record, Sha256Hex, write_record};
-use diffrep_plan::{Experiment, PAPER, Published, Settings};
+use diffrep_plan::{Experiment, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
     Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, LineChart, LineStyle,
@@ -16,7 +16,7 @@ use diffrep_report::{
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, Place, orientation, write_report};
+use super::{Ground, Place, against_published, orientation, write_report};
 use crate::printer::{Printer, human_duration};
 
 const RESAMPLES: usize = 10_000;
@@ -338,42 +338,11 @@ impl<S: Serialize> Shown<'_, S> {
 
     /// What was measured beside what is published, at the scale at which they are to agree.
     fn against_published(&self) -> Option<Table> {
-        if self.results.scale != PAPER {
-            return None;
-        }
-        let rows = self.results.published.iter().filter_map(|published| {
-            let name = published.contender.as_ref()?;
-            let mut contenders = self.results.contenders.iter();
-            let measured = contenders.find(|entry| entry.name == *name)?.test.mean * PERCENT;
-            let gap = measured - published.top1;
-            let within = published.allowed_gap.map(|allowed| gap.abs() <= allowed);
-            Some(vec![
-                Cell::text(published.name.clone()),
-                Cell::number(published.top1, 2),
-                Cell::number(measured, 2),
-                Cell::number(gap, 2),
-                published
-                    .allowed_gap
-                    .map_or_else(Cell::missing, |allowed| Cell::number(allowed, 2)),
-                within.map_or_else(Cell::missing, |yes| {
-                    Cell::text(if yes { "yes" } else { "no" })
-                }),
-            ])
-        });
-        let rows: Vec<_> = rows.collect();
-        (!rows.is_empty()).then(|| Table {
-            caption: "Measured against published top-1 accuracy.".into(),
-            columns: vec![
-                Column::text("published"),
-                Column::number("top-1").with_unit("%"),
-                Column::number("measured").with_unit("%"),
-                Column::number("gap").with_unit("points"),
-                Column::number("allowed").with_unit("points"),
-                Column::text("within"),
-            ],
-            rows,
-            highlight: Vec::new(),
-        })
+        let contenders = self.results.contenders.iter();
+        let measured: Vec<(&str, f64)> = contenders
+            .map(|entry| (entry.name.as_str(), entry.test.mean))
+            .collect();
+        against_published(&self.results.scale, &self.results.published, &measured)
     }
 
     fn accuracy(&self, first: &str) -> Section {
@@ -407,7 +376,7 @@ impl<S: Serialize> Shown<'_, S> {
             kind: NoteKind::Info,
             text: diffrep_report::escape_inline(&format!(
                 "{} {}",
-                orientation(&results.published),
+                orientation(&results.scale, &results.published),
                 self.ordering()
             )),
         });
@@ -525,10 +494,7 @@ impl<S: Serialize> Shown<'_, S> {
                 format!("{:?}", self.seeds),
             ),
             ("features".into(), self.words.features.into()),
-            (
-                "optimiser".into(),
-                "Adam (0.9, 0.999), decoupled weight decay, cross entropy".into(),
-            ),
+            ("loss".into(), "cross entropy".into()),
             (
                 "intervals".into(),
                 format!("95 %, {} bootstrap resamples of images", results.resamples),
@@ -541,11 +507,14 @@ impl<S: Serialize> Shown<'_, S> {
                 let patience = r.patience.map_or_else(String::new, |patience| {
                     format!(", stops after {patience} epochs without a lower validation loss and keeps the lowest")
                 });
+                let view = r.view.map_or_else(String::new, |view| {
+                    format!(", of streamed training images a random part ({view:?})")
+                });
                 pairs.push((
                     format!("recipe {}", r.name),
                     format!(
-                        "{} epochs{patience}, batch {}, learning rate x {} every {} epochs, rates {:?}, decays {:?}",
-                        r.epochs, r.batch, r.step_factor, r.step_every, r.learning_rates, r.weight_decays
+                        "{}, {} epochs{patience}{view}, batch {}, learning rate x {} every {} epochs, rates {:?}, decays {:?}",
+                        r.optimizer, r.epochs, r.batch, r.step_factor, r.step_every, r.learning_rates, r.weight_decays
                     ),
                 ));
             }

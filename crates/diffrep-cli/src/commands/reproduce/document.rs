@@ -11,7 +11,7 @@ use diffrep_report::{
 };
 use diffrep_stats::Verdict;
 
-use super::orientation;
+use super::{against_published, orientation};
 use super::protocol::{protocol_section, provenance_section};
 use super::results::{Choice, Claim, Results, Summary};
 
@@ -235,12 +235,19 @@ fn accuracy_section(results: &Results) -> Section {
             chart: plot.into(),
         }),
     ];
-    if !results.published.is_empty() {
+    let measured: Vec<(&str, f64)> = results
+        .summary
+        .iter()
+        .map(|row| (row.name.as_str(), row.test.mean))
+        .collect();
+    blocks
+        .extend(against_published(&results.scale, &results.published, &measured).map(Block::Table));
+    let orientation = orientation(&results.scale, &results.published);
+    if !orientation.is_empty() {
         blocks.push(Block::Note {
             kind: NoteKind::Info,
             text: diffrep_report::escape_inline(&format!(
-                "{} The numbers of this page say nothing about ImageNet.",
-                orientation(&results.published)
+                "{orientation} The numbers of this page say nothing about ImageNet."
             )),
         });
     }

@@ -18,9 +18,6 @@ use diffrep_taps::{BlockIndex, Encoder};
 use super::contest::{Contest, Words};
 use super::{Ground, Place, setting, splits, watched};
 
-/// How a streamed head's features come about.
-const STREAMED: &str = "computed in each epoch by the frozen network";
-
 const WORDS: Words = Words {
     schema: ("diffrep.heads", 1),
     one: "head",
@@ -32,6 +29,17 @@ const WORDS: Words = Words {
         the MLP head are standardised value by value, maps of the others channel by channel, with the \
         training images' mean and deviation. Intervals resample test images: they do not cover another \
         training of the diffusion model.",
+};
+
+/// The same with the frozen network in the loop.
+const STREAMED: Words = Words {
+    on: "on the same frozen network",
+    features: "computed in each epoch by the frozen network, with the noise, flips and crops of the settings",
+    protocol: "Images go through the frozen network in each epoch. What a head reads is standardised, where its \
+        recipe says so, with means and deviations of up to 1,024 training images' maps; the test images carry the \
+        same noise for all. Intervals resample test images: they do not cover another training of the diffusion \
+        model.",
+    ..WORDS
 };
 
 pub(super) fn run(
@@ -64,7 +72,13 @@ pub(super) fn run(
         };
         let study = ground.study(place);
         let scores = watched(place.printer, |on| {
-            study.classifier(&subject, &splits, scale.timestep, &scale.seeds, on)
+            study.classifier(
+                &subject,
+                &splits,
+                scale.classifier_timestep,
+                &scale.seeds,
+                on,
+            )
         })?;
         let recipe = Recipe::named(&scale.recipe)?;
         contest.enter("U-Net encoder", &recipe, scores)?;
@@ -98,10 +112,7 @@ impl<'a> HeadsPlan<'a> {
     ) -> Result<Contest<'a>> {
         let words = match self.feed {
             Feed::Stored => WORDS,
-            Feed::Streamed { .. } => Words {
-                features: STREAMED,
-                ..WORDS
-            },
+            Feed::Streamed { .. } => STREAMED,
         };
         let mut contest = Contest::new(words, self.seeds);
         let study = ground.study(place);

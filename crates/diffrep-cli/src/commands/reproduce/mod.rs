@@ -24,11 +24,11 @@ use diffrep_artifact::{
 use diffrep_datasets::{Dataset, Preprocess, Split, balanced_subset};
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::{DataSource, Plan, Published};
+use diffrep_plan::{DataSource, PAPER, Plan, Published};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study};
-use diffrep_report::Report;
+use diffrep_report::{Cell, Column, Report, Table};
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_unet::UNet;
 
@@ -295,8 +295,11 @@ fn write_report(report: &Report, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What papers print, in a sentence.
-fn orientation(published: &[Published]) -> String {
+/// What papers print, in a sentence, where it is not what this scale is held to.
+fn orientation(scale: &str, published: &[Published]) -> String {
+    if scale == PAPER || published.is_empty() {
+        return String::new();
+    }
     let values: Vec<String> = published
         .iter()
         .map(|value| format!("{}: {:.2} %", value.name, value.top1))
@@ -305,4 +308,49 @@ fn orientation(published: &[Published]) -> String {
         "For orientation only, another model on other data: {}.",
         values.join("; ")
     )
+}
+
+/// What was measured, by contender, beside what is published for it, at the scale at which they are to
+/// agree.
+fn against_published(
+    scale: &str,
+    published: &[Published],
+    measured: &[(&str, f64)],
+) -> Option<Table> {
+    if scale != PAPER {
+        return None;
+    }
+    let rows = published.iter().filter_map(|published| {
+        let name = published.contender.as_deref()?;
+        let (_, measured) = measured.iter().find(|(measured, _)| *measured == name)?;
+        let measured = measured * 100.0;
+        let gap = measured - published.top1;
+        let within = published.allowed_gap.map(|allowed| gap.abs() <= allowed);
+        Some(vec![
+            Cell::text(published.name.clone()),
+            Cell::number(published.top1, 2),
+            Cell::number(measured, 2),
+            Cell::number(gap, 2),
+            published
+                .allowed_gap
+                .map_or_else(Cell::missing, |allowed| Cell::number(allowed, 2)),
+            within.map_or_else(Cell::missing, |yes| {
+                Cell::text(if yes { "yes" } else { "no" })
+            }),
+        ])
+    });
+    let rows: Vec<_> = rows.collect();
+    (!rows.is_empty()).then(|| Table {
+        caption: "Measured against published top-1 accuracy.".into(),
+        columns: vec![
+            Column::text("published"),
+            Column::number("top-1").with_unit("%"),
+            Column::number("measured").with_unit("%"),
+            Column::number("gap").with_unit("points"),
+            Column::number("allowed").with_unit("points"),
+            Column::text("within"),
+        ],
+        rows,
+        highlight: Vec::new(),
+    })
 }

@@ -56,10 +56,7 @@ pub(super) fn protocol_section(results: &Results, scale: &ProbeScale) -> Section
             "features",
             "stored as f16; of settings equally good the one with the shortest vector".into(),
         ),
-        (
-            "probe",
-            "one linear layer, cross entropy, Adam (0.9, 0.999), decoupled weight decay".into(),
-        ),
+        ("probe", "one linear layer, cross entropy".into()),
         (
             "intervals",
             format!("95 %, {} bootstrap resamples of images", results.resamples),

@@ -57,7 +57,9 @@ struct Named {
 impl Named {
     fn layers(&self) -> Vec<Layer<'_>> {
         let named = self.names.iter().zip(&self.values);
-        named.map(|(name, values)| Layer::new(name, values.view())).collect()
+        named
+            .map(|(name, values)| Layer::new(name, values.view()))
+            .collect()
     }
 }
 
@@ -94,7 +96,10 @@ impl Reader<'_> {
             ..self.blocks
         };
         Ok(Named {
-            names: taps.iter().map(|tap| format!("block {}", tap.block)).collect(),
+            names: taps
+                .iter()
+                .map(|tap| format!("block {}", tap.block))
+                .collect(),
             values: blocks.read(encoder, &read, title, self.place.printer)?,
         })
     }
@@ -103,14 +108,22 @@ impl Reader<'_> {
         self.read(network, Some(t), dim, title, self.ground.preprocess)
     }
 
-    fn backbone(&self, network: &Normalised<Backbone>, dim: usize, preprocess: Preprocess, title: &str) -> Result<Named> {
+    fn backbone(
+        &self,
+        network: &Normalised<Backbone>,
+        dim: usize,
+        preprocess: Preprocess,
+        title: &str,
+    ) -> Result<Named> {
         self.read(network, None, dim, title, preprocess)
     }
 }
 
 /// The side to which a map is pooled so that its vector has at most `dim` features, if it can.
 fn side(tap: &TapInfo, dim: usize) -> usize {
-    (dim / tap.channels).isqrt().clamp(1, tap.height.min(tap.width))
+    (dim / tap.channels)
+        .isqrt()
+        .clamp(1, tap.height.min(tap.width))
 }
 
 pub(super) fn run(
@@ -159,7 +172,10 @@ pub(super) fn run(
     for &other in &scale.dims {
         let title = format!("diffusion, {other} features");
         let layers = reader.diffusion(&network, t, other, &title)?;
-        against(format!("the same pooled to at most {other} features"), layers)?;
+        against(
+            format!("the same pooled to at most {other} features"),
+            layers,
+        )?;
     }
     if let Some(path) = &scale.classifier {
         let classifier = load(path, None, place.device)?.network;
@@ -199,7 +215,9 @@ pub(super) fn run(
     write_record(place.dir.join("results.json"), &record)?;
     let table = table(&record.data);
     if place.printer.json() {
-        place.printer.result(&serde_json::to_string_pretty(&record)?);
+        place
+            .printer
+            .result(&serde_json::to_string_pretty(&record)?);
     } else {
         place.printer.result(&to_terminal_table(&table));
     }
@@ -215,7 +233,12 @@ pub(super) fn run(
 fn comparison(name: &str, matrix: Matrix) -> Comparison {
     Comparison {
         name: name.into(),
-        values: matrix.values.rows().into_iter().map(|row| row.to_vec()).collect(),
+        values: matrix
+            .values
+            .rows()
+            .into_iter()
+            .map(|row| row.to_vec())
+            .collect(),
         rows: matrix.rows,
         columns: matrix.columns,
     }
@@ -225,7 +248,11 @@ impl Comparison {
     /// The mean similarity of blocks of the same number, if both have the same.
     fn diagonal(&self) -> Option<f64> {
         let same = self.rows == self.columns;
-        let values = self.values.iter().enumerate().map(|(index, row)| row[index]);
+        let values = self
+            .values
+            .iter()
+            .enumerate()
+            .map(|(index, row)| row[index]);
         same.then(|| values.sum::<f64>() / self.rows.len() as f64)
     }
 
@@ -242,18 +269,25 @@ impl Comparison {
 }
 
 fn table(results: &Results) -> Table {
-    let rows = results.comparisons.iter().enumerate().map(|(index, comparison)| {
-        let (row, column, value) = comparison.most_alike(index == 0).unwrap_or(("", "", f64::NAN));
-        vec![
-            Cell::text(comparison.name.clone()),
-            comparison
-                .diagonal()
-                .filter(|_| index > 0)
-                .map_or_else(Cell::missing, |mean| Cell::number(mean, 3)),
-            Cell::text(format!("{row}, {column}")),
-            Cell::number(value, 3),
-        ]
-    });
+    let rows = results
+        .comparisons
+        .iter()
+        .enumerate()
+        .map(|(index, comparison)| {
+            let (row, column, value) =
+                comparison
+                    .most_alike(index == 0)
+                    .unwrap_or(("", "", f64::NAN));
+            vec![
+                Cell::text(comparison.name.clone()),
+                comparison
+                    .diagonal()
+                    .filter(|_| index > 0)
+                    .map_or_else(Cell::missing, |mean| Cell::number(mean, 3)),
+                Cell::text(format!("{row}, {column}")),
+                Cell::number(value, 3),
+            ]
+        });
     Table {
         caption: format!(
             "The blocks of the diffusion model at t = {}, pooled to at most {} features, against others; {}, {} test \
@@ -271,7 +305,11 @@ fn table(results: &Results) -> Table {
     }
 }
 
-fn report(experiment: &Experiment<SimilarityScale>, record: &Record<Results>, table: Table) -> Report {
+fn report(
+    experiment: &Experiment<SimilarityScale>,
+    record: &Record<Results>,
+    table: Table,
+) -> Report {
     let results = &record.data;
     let maps = results.comparisons.iter().map(|comparison| {
         let values = comparison.values.iter();
@@ -282,7 +320,9 @@ fn report(experiment: &Experiment<SimilarityScale>, record: &Record<Results>, ta
             columns: comparison.columns.clone(),
             rows: comparison.rows.clone(),
             value_label: "CKA".into(),
-            values: values.map(|row| row.iter().copied().map(Some).collect()).collect(),
+            values: values
+                .map(|row| row.iter().copied().map(Some).collect())
+                .collect(),
             decimals: 2,
             best: Best::Unmarked,
         };
@@ -293,7 +333,10 @@ fn report(experiment: &Experiment<SimilarityScale>, record: &Record<Results>, ta
     });
     let provenance = &record.provenance;
     let mut pairs = vec![
-        ("images".to_string(), format!("{} of the test split", results.images)),
+        (
+            "images".to_string(),
+            format!("{} of the test split", results.images),
+        ),
         ("estimator".into(), results.estimator.clone()),
         (
             "features".into(),
@@ -302,10 +345,16 @@ fn report(experiment: &Experiment<SimilarityScale>, record: &Record<Results>, ta
                 results.settings.dim
             ),
         ),
-        ("noise".into(), "one draw an image, another at each timestep".into()),
+        (
+            "noise".into(),
+            "one draw an image, another at each timestep".into(),
+        ),
         ("diffrep".into(), provenance.diffrep_version.clone()),
         ("device".into(), provenance.device.clone()),
-        ("settings SHA-256".into(), provenance.config_sha256.to_string()),
+        (
+            "settings SHA-256".into(),
+            provenance.config_sha256.to_string(),
+        ),
     ];
     if let Some(hash) = &provenance.checkpoint_sha256 {
         pairs.push(("checkpoint SHA-256".into(), hash.to_string()));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use diffrep_artifact::{Record, Sha256Hex, create_dir_all, write_record};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
-use diffrep_plan::{Experiment, NamedData, TransferScale};
+use diffrep_plan::{Experiment, PAPER, TransferScale};
 use diffrep_pool::PoolSize;
 use diffrep_probe::{Candidate, Contender, Recipe, Splits, Subject};
 use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
@@ -60,10 +60,12 @@ pub(super) fn run(
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
     let mut summaries = Vec::new();
+    let mut hashes = Vec::new();
     let mut last = None;
     for named in &scale.data {
         let begin = Instant::now();
         let splits = splits(&named.data, scale.train_per_class, scale.test_per_class)?;
+        hashes.push(splits.train.fingerprint()?.to_string());
         let contest = contest(scale, &ground, &splits, place)?;
         summaries.push(Summary {
             name: named.name.clone(),
@@ -79,7 +81,7 @@ pub(super) fn run(
                 })
                 .collect(),
         });
-        let dir = place.dir.join(folder(named));
+        let dir = place.dir.join(named.folder());
         create_dir_all(&dir)?;
         contest.finish(experiment, scale_name, &ground, &splits, place, &dir, begin)?;
         last = Some(splits);
@@ -87,7 +89,7 @@ pub(super) fn run(
     let Some(splits) = last else {
         return Ok(());
     };
-    let record = ground.record(
+    let mut record = ground.record(
         SCHEMA,
         Sha256Hex::hash_json(scale)?,
         &splits,
@@ -99,6 +101,7 @@ pub(super) fn run(
             data: summaries,
         },
     )?;
+    record.provenance.data_sha256 = Some(Sha256Hex::hash_json(&hashes)?);
     write_record(place.dir.join("results.json"), &record)?;
     let table = table(&record.data);
     if place.printer.json() {
@@ -115,14 +118,6 @@ pub(super) fn run(
         human_duration(start.elapsed().as_secs_f64())
     ));
     Ok(())
-}
-
-/// A name that is safe as a folder's.
-fn folder(named: &NamedData) -> String {
-    named
-        .name
-        .to_lowercase()
-        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 /// All heads on one data set, and a linear probe on its raw pixels.
@@ -241,9 +236,9 @@ fn report(
 ) -> Report {
     let mut blocks = vec![Block::Table(table)];
     let published = &experiment.published;
-    if !published.is_empty() {
+    if !published.is_empty() && record.data.scale != PAPER {
         blocks.push(Block::Paragraph(diffrep_report::escape_inline(
-            &orientation(published),
+            &orientation(&record.data.scale, published),
         )));
     }
     let leads = record.data.data.iter().map(|summary| {
