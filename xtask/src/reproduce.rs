@@ -21,7 +21,7 @@ Everything after `--` goes there too: `cargo xtask reproduce -- --help` lists wh
 
 Examples:
   cargo xtask reproduce --quick
-  cargo xtask reproduce --features cuda probe --device cuda:0
+  cargo xtask reproduce --features cuda figure2 --device cuda:0
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {

@@ -144,6 +144,25 @@ fn heads_are_carried_over_to_several_data_sets() {
 }
 
 #[test]
+fn layers_are_compared_within_and_between_networks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, _) = twice("figure6", dir.path());
+    let comparisons = data["comparisons"].as_array().unwrap();
+    assert_eq!(comparisons.len(), 5);
+    for (index, row) in comparisons[0]["values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let itself = row[index].as_f64().unwrap();
+        assert!((itself - 1.0).abs() < 1e-9, "{itself}");
+    }
+    let classifier = comparisons[3]["values"][0].as_array().unwrap().len();
+    assert!(classifier < 13, "an encoder has no decoder");
+}
+
+#[test]
 fn a_fine_grained_task_is_some_of_the_classes() {
     let dir = tempfile::tempdir().unwrap();
     let (data, _) = twice("figure5", dir.path());

@@ -1,6 +1,6 @@
 //! Several noises of one image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,5 +61,9 @@ impl Settings for EnsembleScale {
             true => Ok(()),
             false => Err("each of `test_draws` must divide the largest".into()),
         }
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        vec![&self.checkpoint, self.data.path()]
     }
 }

@@ -1,6 +1,6 @@
 //! Heads of several kinds on the same frozen maps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -233,5 +233,11 @@ impl Settings for HeadsScale {
             ("heads", self.heads.len()),
         ])?;
         check_contenders(&self.heads, &self.feed)
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        let mut assets = vec![self.checkpoint.as_path(), self.data.path()];
+        assets.extend(self.classifier.as_deref());
+        assets
     }
 }

@@ -74,6 +74,9 @@ pub trait Settings: DeserializeOwned {
     ///
     /// A sentence on what is wrong.
     fn check(&self) -> Result<(), String>;
+
+    /// The files and folders that it reads.
+    fn assets(&self) -> Vec<&Path>;
 }
 
 /// An experiment of any kind; `kind` in its file says which.
@@ -205,6 +208,23 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.title,
             Self::Transfer(experiment) => &experiment.title,
             Self::Similarity(experiment) => &experiment.title,
+        }
+    }
+
+    /// The files and folders that it reads at a scale, whether they are there or not.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such scale.
+    pub fn assets(&self, scale: &str) -> Result<Vec<&Path>, PlanError> {
+        match self {
+            Self::Probe(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Heads(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Tune(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Select(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Ensemble(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Transfer(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Similarity(experiment) => Ok(experiment.scale(scale)?.assets()),
         }
     }
 
@@ -351,6 +371,22 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn an_experiment_tells_what_it_reads() {
+        let plan = Plan::named("table1").unwrap();
+        let assets = plan.assets(PAPER).unwrap();
+        let expected = [
+            "checkpoints/256x256_diffusion_uncond.pt",
+            "data/imagenet",
+            "checkpoints/256x256_classifier.pt",
+        ];
+        assert_eq!(assets, expected.map(Path::new));
+        assert_eq!(
+            Plan::named("figure4").unwrap().assets(PAPER).unwrap().len(),
+            7
+        );
     }
 
     #[test]

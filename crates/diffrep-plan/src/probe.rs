@@ -1,6 +1,6 @@
 //! A linear probe against controls, over timesteps, blocks and pools.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,5 +65,9 @@ impl Settings for ProbeScale {
             ));
         }
         Ok(())
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        vec![&self.checkpoint, self.data.path()]
     }
 }

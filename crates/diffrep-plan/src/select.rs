@@ -1,6 +1,6 @@
 //! Choosing timestep, block and pool.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,5 +52,9 @@ impl Settings for SelectScale {
             ("seeds", self.seeds.len()),
             ("final_seeds", self.final_seeds.len()),
         ])
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        vec![&self.checkpoint, self.data.path()]
     }
 }

@@ -1,6 +1,6 @@
 //! Layers of networks compared by CKA.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,5 +60,16 @@ impl Settings for SimilarityScale {
             "networks",
             self.networks.iter().map(|network| network.name.as_str()),
         )
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        let mut assets = vec![self.checkpoint.as_path(), self.data.path()];
+        assets.extend(self.classifier.as_deref());
+        assets.extend(
+            self.networks
+                .iter()
+                .map(|network| network.checkpoint.as_path()),
+        );
+        assets
     }
 }

@@ -1,6 +1,6 @@
 //! Heads on several data sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,5 +71,11 @@ impl Settings for TransferScale {
         let folders: Vec<String> = self.data.iter().map(NamedData::folder).collect();
         crate::distinct("data", folders.iter().map(String::as_str))?;
         crate::heads::check_contenders(&self.heads, &self.feed)
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        let mut assets = vec![self.checkpoint.as_path()];
+        assets.extend(self.data.iter().map(|named| named.data.path()));
+        assets
     }
 }

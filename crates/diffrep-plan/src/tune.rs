@@ -1,6 +1,6 @@
 //! Trainings with the diffusion model in the loop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,5 +93,9 @@ impl Settings for TuneScale {
             }
         }
         crate::at_least_one(&required)
+    }
+
+    fn assets(&self) -> Vec<&Path> {
+        vec![&self.checkpoint, self.data.path()]
     }
 }

@@ -23,6 +23,7 @@ pub(crate) enum NormaliseArg {
 }
 
 /// Any network that features are read from.
+#[allow(clippy::large_enum_variant, reason = "a process has one or two")]
 pub(crate) enum AnyEncoder {
     Diffusion(UNet),
     Backbone(Normalised<Backbone>),

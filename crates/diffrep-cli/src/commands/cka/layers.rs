@@ -86,6 +86,13 @@ impl Layers {
         let bytes = diffrep_artifact::read_bytes(path)?;
         let file = SafeTensors::deserialize(&bytes)
             .with_context(|| format!("{} is no safetensors file", path.display()))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let described = header.metadata().as_ref();
+        ensure!(
+            !described.is_some_and(|texts| texts.contains_key("diffrep.arch")),
+            "{} is a network: give --images to run it on",
+            path.display()
+        );
         let mut there: Vec<String> = file
             .iter()
             .filter(|(_, view)| view.shape().len() == 2 && is_float(view.dtype()))
@@ -289,7 +296,7 @@ fn read(file: &SafeTensors<'_>, name: &str) -> Result<Array2<f32>> {
     };
     let bytes = view.data();
     let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => words(bytes, |word| f32::from_le_bytes(word)),
+        Dtype::F32 => words(bytes, f32::from_le_bytes),
         Dtype::F64 => words(bytes, |word| f64::from_le_bytes(word) as f32),
         Dtype::F16 => words(bytes, |word| f16::from_le_bytes(word).to_f32()),
         Dtype::BF16 => words(bytes, |word| bf16::from_le_bytes(word).to_f32()),

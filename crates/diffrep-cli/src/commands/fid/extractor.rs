@@ -18,6 +18,7 @@ use diffrep_unet::{Kind, UNet};
 use crate::commands::input::{preprocess_of, schedule_of, training_record};
 
 /// A network whose features are compared.
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
 pub(super) enum Extractor {
     Inception {
         network: InceptionV3,

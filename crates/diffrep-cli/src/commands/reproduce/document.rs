@@ -11,9 +11,9 @@ use diffrep_report::{
 };
 use diffrep_stats::Verdict;
 
-use super::{against_published, orientation};
 use super::protocol::{protocol_section, provenance_section};
 use super::results::{Choice, Claim, Results, Summary};
+use super::{against_published, orientation};
 
 pub(super) const PERCENT: f64 = 100.0;
 

@@ -80,7 +80,13 @@ struct Place<'a> {
 }
 
 pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
-    let plans = plans(args)?;
+    let (plans, lacking) = with_assets(plans(args)?)?;
+    if plans.is_empty() {
+        bail!("nothing can be run:\n{}", lacking.join("\n"));
+    }
+    for lacking in &lacking {
+        printer.say(lacking);
+    }
     let device = args.device.open()?;
     create_dir_all(&args.runs)?;
     let _lock = Lock::acquire(&args.runs)?;
@@ -107,7 +113,57 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
         }
     }
+    if !lacking.is_empty() {
+        bail!(
+            "{} of {} experiments were left out for what they lack (above)",
+            lacking.len(),
+            lacking.len() + plans.len()
+        );
+    }
     Ok(())
+}
+
+/// The experiments whose files are all there, and what the others lack, a sentence each.
+fn with_assets(plans: Vec<(Plan, String)>) -> Result<(Vec<(Plan, String)>, Vec<String>)> {
+    let (mut ready, mut lacking) = (Vec::new(), Vec::new());
+    for (plan, scale) in plans {
+        let assets = plan.assets(&scale)?;
+        let absent = assets.into_iter().filter(|path| !path.exists());
+        let absent: Vec<String> = absent.map(hint).collect();
+        match absent.as_slice() {
+            [] => ready.push((plan, scale)),
+            _ => lacking.push(format!(
+                "{}: there is no {}",
+                plan.name(),
+                absent.join(", no ")
+            )),
+        }
+    }
+    Ok((ready, lacking))
+}
+
+/// A path that is not there, with the way to it.
+fn hint(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let known = diffrep_fetch::find(&stem).is_some();
+    let folder = path.parent().filter(|_| path.extension().is_some());
+    match folder {
+        _ if !known && path.is_relative() => format!(
+            "{} (paths in experiments start at the folder in which the command runs)",
+            path.display()
+        ),
+        _ if !known => path.display().to_string(),
+        Some(folder) => format!(
+            "{} (`diffrep fetch {stem} --out {}`)",
+            path.display(),
+            folder.display()
+        ),
+        None => format!(
+            "{} (`diffrep fetch {stem} --out {}`)",
+            path.display(),
+            path.display()
+        ),
+    }
 }
 
 /// The experiments asked for, each with its scale.

@@ -1,0 +1,241 @@
+//! Images are drawn, drawn again to the same bits, and scored against real ones.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const MODEL: &str = "fixtures/mini/model.safetensors";
+const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
+
+fn diffrep(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(args)
+        .current_dir(ROOT)
+        .output()
+        .unwrap()
+}
+
+fn works(args: &[&str]) -> Value {
+    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
+    serde_json::from_str(&text(done.stdout)).unwrap()
+}
+
+fn refuses(args: &[&str], words: &[&str]) {
+    let done = diffrep(args);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(!done.status.success(), "{args:?}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+fn draw<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = [
+        "sample",
+        "--checkpoint",
+        MODEL,
+        "--steps",
+        "ddim5",
+        "--batch",
+        "4",
+        "--out",
+        out,
+    ];
+    [&base, more].concat()
+}
+
+#[test]
+fn images_are_the_same_after_a_stop_and_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let image =
+        |run: &str, id: usize| std::fs::read(Path::new(run).join(format!("{id:06}.png"))).unwrap();
+    let (whole, part) = (at("whole"), at("part"));
+    let done = works(&draw(&whole, &["--count", "6"]));
+    assert_eq!(
+        (&done["images"], &done["drawn"], &done["steps"]),
+        (&6.into(), &6.into(), &5.into())
+    );
+    // Two are lost, as after a kill, and only these are drawn again.
+    let before: Vec<Vec<u8>> = (0..6).map(|id| image(&whole, id)).collect();
+    for id in [2, 5] {
+        std::fs::remove_file(Path::new(&whole).join(format!("{id:06}.png"))).unwrap();
+    }
+    assert_eq!(works(&draw(&whole, &["--count", "6"]))["drawn"], 2);
+    let after: Vec<Vec<u8>> = (0..6).map(|id| image(&whole, id)).collect();
+    assert!(before == after, "an image changed");
+    // Two processes that share the numbers.
+    works(&draw(&part, &["--count", "3"]));
+    works(&draw(&part, &["--count", "3", "--first", "3"]));
+    for (id, bytes) in before.iter().enumerate() {
+        let near = |a: &[u8], b: &[u8]| {
+            let [a, b] = [a, b].map(|bytes| image::load_from_memory(bytes).unwrap().into_luma8());
+            a.iter().zip(b.iter()).all(|(a, b)| a.abs_diff(*b) <= 1)
+        };
+        assert!(
+            near(&image(&part, id), bytes),
+            "image {id} of a smaller batch"
+        );
+    }
+    refuses(
+        &draw(&whole, &["--count", "6", "--seed", "1"]),
+        &["drawn otherwise", "seed is 0 there and 1 now"],
+    );
+}
+
+#[test]
+fn a_guide_makes_what_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("sandals").display().to_string();
+    let guide = [
+        "--count",
+        "8",
+        "--classifier",
+        CLASSIFIER,
+        "--guidance",
+        "4",
+        "--label",
+        "5",
+    ];
+    let args = [
+        "sample",
+        "--checkpoint",
+        MODEL,
+        "--steps",
+        "ddim10",
+        "--batch",
+        "8",
+        "--out",
+        &out,
+    ];
+    works(&[&args[..], &guide].concat());
+    let plain = dir.path().join("plain").display().to_string();
+    works(&draw(&plain, &["--count", "8"]));
+    // By the guide's own features they are nearer to real sandals than what is drawn without it.
+    let sandals = dir.path().join("real");
+    std::fs::create_dir(&sandals).unwrap();
+    let data = diffrep_datasets::open(
+        Path::new(ROOT).join("fixtures/fashion-mnist"),
+        diffrep_datasets::Split::Test,
+    );
+    let data = data.unwrap().only_classes(&["Sandal".into()]).unwrap();
+    for index in 0..100 {
+        let image = data.image(index).unwrap();
+        let image = image::GrayImage::from_raw(28, 28, image.pixels().to_vec()).unwrap();
+        image.save(sandals.join(format!("{index}.png"))).unwrap();
+    }
+    let sandals = sandals.display().to_string();
+    let distance = |samples: &str| {
+        let found = works(&[
+            "fid",
+            samples,
+            &sandals,
+            "--classifier",
+            CLASSIFIER,
+            "--only-frechet",
+        ]);
+        found["frechet"]["mean_term"].as_f64().unwrap()
+    };
+    let (guided, plain) = (distance(&out), distance(&plain));
+    assert!(guided < 0.5 * plain, "{guided} against {plain}");
+}
+
+#[test]
+fn generated_images_are_scored_against_real_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (ours, stats) = (at("ours"), at("statistics.npz"));
+    works(&draw(&ours, &["--count", "12"]));
+    let real = "fixtures/fashion-mnist";
+    let score = |samples: &str, reference: &str, more: &[&str]| {
+        let base = [
+            "fid",
+            samples,
+            reference,
+            "--classifier",
+            CLASSIFIER,
+            "--limit",
+            "300",
+        ];
+        works(&[&base[..], more].concat())
+    };
+    let itself = score(real, real, &["--save-statistics", &stats]);
+    assert_eq!(
+        itself["name"], "frechet",
+        "a classifier's features are not FID's"
+    );
+    assert!(itself["frechet"]["distance"].as_f64().unwrap().abs() < 1e-9);
+    assert_eq!(itself["precision_recall"]["precision"], 1.0);
+    let found = score(&ours, real, &[]);
+    let distance = found["frechet"]["distance"].as_f64().unwrap();
+    assert!(distance > 0.01, "{distance}");
+    assert_eq!(found["frechet"]["samples"]["count"], 12);
+    assert_eq!(found["frechet"]["rank_deficient"], true);
+    // The same from statistics that were kept.
+    let again = score(&ours, &stats, &[]);
+    assert_eq!(again["frechet"]["distance"].as_f64(), Some(distance));
+    assert!(again["kid"].is_null(), "statistics have no images");
+}
+
+#[test]
+fn what_cannot_be_drawn_or_scored_is_said_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("x").display().to_string();
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["--steps", "ddim7000"], &["ddim7000"]),
+        (&["--steps", "1001"], &["1001", "1000"]),
+        (&["--sampler", "euler"], &["euler", "dpm-solver"]),
+        (&["--variance", "learned"], &["learned no variance"]),
+        (&["--label", "3"], &["knows no classes", "--classifier"]),
+        (&["--classifier", CLASSIFIER], &["--label"]),
+        (
+            &["--classifier", CLASSIFIER, "--label", "10"],
+            &["label 10", "0..=9"],
+        ),
+        (
+            &["--classifier", MODEL, "--label", "1"],
+            &["classifies none"],
+        ),
+        (&["--count", "0"], &["--count"]),
+    ];
+    for (more, words) in cases {
+        let base = ["sample", "--checkpoint", MODEL, "--out", &out];
+        refuses(&[&base[..], more].concat(), words);
+    }
+    let base = ["sample", "--checkpoint", CLASSIFIER, "--out", &out];
+    refuses(&base, &["classifies and draws no images"]);
+
+    let mixed = dir.path().join("mixed");
+    std::fs::create_dir(&mixed).unwrap();
+    for (name, side) in [("a.png", 28), ("b.png", 20)] {
+        image::GrayImage::new(side, side)
+            .save(mixed.join(name))
+            .unwrap();
+    }
+    let mixed = mixed.display().to_string();
+    let classifier = ["--classifier", CLASSIFIER];
+    refuses(
+        &["fid", &mixed, "fixtures/fashion-mnist"],
+        &["--inception or --classifier"],
+    );
+    refuses(
+        &[&["fid", &mixed, "fixtures/fashion-mnist"][..], &classifier].concat(),
+        &["28 x 28", "20 x 20", "one size"],
+    );
+    let one = dir.path().join("one");
+    std::fs::create_dir(&one).unwrap();
+    image::GrayImage::new(28, 28)
+        .save(one.join("a.png"))
+        .unwrap();
+    let one = one.display().to_string();
+    refuses(
+        &[&["fid", &one, "fixtures/fashion-mnist"][..], &classifier].concat(),
+        &["at least 2 images"],
+    );
+    refuses(&["fid", MODEL, MODEL], &[MODEL]);
+}

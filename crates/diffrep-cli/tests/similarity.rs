@@ -1,0 +1,224 @@
+//! Layers are compared by the command: files, stores and networks on images.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const MODEL: &str = "fixtures/mini/model.safetensors";
+
+fn diffrep(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(args)
+        .current_dir(ROOT)
+        .output()
+        .unwrap()
+}
+
+fn works(args: &[&str]) -> Value {
+    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
+    serde_json::from_str(&text(done.stdout)).unwrap()
+}
+
+fn refuses(args: &[&str], words: &[&str]) {
+    let done = diffrep(args);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(!done.status.success(), "{args:?}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn files_are_compared_by_every_estimator() {
+    let golden = "fixtures/golden/cka.safetensors";
+    let expected =
+        std::fs::read_to_string(Path::new(ROOT).join("fixtures/golden/cka.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    for (name, more) in [
+        ("biased.XY", &["--estimator", "biased"][..]),
+        ("unbiased.XY", &["--estimator", "unbiased"]),
+        (
+            "minibatch60.XY",
+            &["--estimator", "minibatch", "--batch-size", "60"],
+        ),
+    ] {
+        let found = works(&[&["cka", golden, "--key", "X,Y"][..], more].concat());
+        let (found, expected) = (&found["values"][0][1], &expected[name]);
+        let error = found.as_f64().unwrap() - expected.as_f64().unwrap();
+        // The command reads f64 as f32.
+        assert!(error.abs() < 1e-6, "{name}: {found} {expected}");
+    }
+    let found = works(&[
+        "cka",
+        golden,
+        golden,
+        "--key",
+        "X,Z",
+        "--measure",
+        "mutual-knn",
+    ]);
+    assert_eq!(found["values"][0][0], 1.0);
+    refuses(&["cka", golden], &["U", "300", "500", "--key"]);
+    refuses(
+        &["cka", golden, "--key", "W"],
+        &["no layer W", "U, X, Y, Z"],
+    );
+    refuses(
+        &[
+            "cka",
+            golden,
+            "--key",
+            "X",
+            "--neighbours",
+            "300",
+            "--measure",
+            "cknna",
+        ],
+        &["300"],
+    );
+    refuses(&["cka", MODEL], &["--images"]);
+}
+
+#[test]
+fn blocks_of_networks_are_compared_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("cka").display().to_string();
+    let images = [
+        "--images",
+        "fixtures/fashion-mnist",
+        "--limit",
+        "40",
+        "--t",
+        "10",
+        "--pool",
+        "1",
+    ];
+    let classifier = "fixtures/mini/classifier.safetensors";
+    let args = [&["cka", MODEL, classifier, "--out", &out][..], &images].concat();
+    let found = works(&args);
+    assert_eq!(
+        (&found["samples"], &found["batches"]),
+        (&40.into(), &1.into())
+    );
+    let rows = found["values"].as_array().unwrap();
+    assert_eq!(rows.len(), 13, "the blocks of the diffusion model");
+    for row in rows {
+        for value in row.as_array().unwrap() {
+            assert!(value.as_f64().unwrap() < 1.0);
+        }
+    }
+    for file in ["cka.json", "cka.csv", "cka.svg", "cka.png", "cka.html"] {
+        assert!(Path::new(&out).join(file).exists(), "{file}");
+    }
+    // The same block of the same network is alike itself, read from a store too.
+    let store = dir.path().join("store").display().to_string();
+    works(&[
+        "extract",
+        "fixtures/fashion-mnist",
+        "--split",
+        "test",
+        "--limit",
+        "40",
+        "--checkpoint",
+        MODEL,
+        "--t",
+        "10",
+        "--block",
+        "all",
+        "--pool",
+        "1",
+        "--dtype",
+        "f32",
+        "--out",
+        &store,
+    ]);
+    let args = [&["cka", MODEL, &store][..], &images].concat();
+    let found = works(&args);
+    for block in 0..13 {
+        let value = found["values"][block][block].as_f64().unwrap();
+        assert!((value - 1.0).abs() < 1e-6, "block {}: {value}", block + 1);
+    }
+}
+
+#[test]
+fn two_workers_fill_one_store_and_each_knows_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let extract = |out: &str, more: &[&str]| {
+        let args = [
+            "extract",
+            "fixtures/fashion-mnist",
+            "--limit",
+            "60",
+            "--checkpoint",
+            MODEL,
+            "--t",
+            "10",
+            "--block",
+            "3",
+            "--shard-rows",
+            "10",
+            "--out",
+            out,
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diffrep"));
+        command
+            .args(args)
+            .args(more)
+            .args(["--json"])
+            .current_dir(ROOT);
+        command
+    };
+    let (whole, shared) = (at("whole"), at("shared"));
+    assert!(
+        extract(&whole, &["--worker", "none"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    let workers: Vec<_> = ["0/2", "1/2"]
+        .into_iter()
+        .map(|place| {
+            let mut command = extract(&shared, &["--worker", place]);
+            command
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    for worker in workers {
+        let done = worker.wait_with_output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.success(), "{said}");
+        assert!(said.contains("/2"), "{said}");
+    }
+    // By the environment of torchrun: nothing is left to do.
+    let last = extract(&shared, &[])
+        .env("RANK", "1")
+        .env("WORLD_SIZE", "2")
+        .output()
+        .unwrap();
+    let found: Value = serde_json::from_slice(&last.stdout).unwrap();
+    assert!(
+        found["worker"].as_str().unwrap().contains("RANK"),
+        "{found}"
+    );
+    assert_eq!(found["with_other_workers"], 0);
+    for shard in 0..6 {
+        let bytes = |run: &str| {
+            std::fs::read(Path::new(run).join(format!("shard-{shard:05}.safetensors"))).unwrap()
+        };
+        assert!(bytes(&whole) == bytes(&shared), "shard {shard}");
+    }
+    let partial = extract(&shared, &[]).env("RANK", "1").output().unwrap();
+    let said = String::from_utf8(partial.stderr).unwrap();
+    assert!(
+        !partial.status.success() && said.contains("WORLD_SIZE"),
+        "{said}"
+    );
+}
