@@ -360,7 +360,8 @@ impl Dataset {
         })
     }
 
-    /// A hash of everything that can change a result: split, class names, labels, ids and images, in their order.
+    /// A hash of class names, labels, ids and images, in their order: everything that can change a result but the
+    /// [split](Dataset::split), by which noise is kept apart.
     ///
     /// Images in memory count with their shape and pixels, files and members of archives with the relative name that
     /// their id is made of and their size (rows of a Parquet file with the size of that file); their content is not
@@ -372,8 +373,6 @@ impl Dataset {
     pub fn fingerprint(&self) -> Result<Sha256Hex, DatasetError> {
         #[derive(Serialize)]
         struct Parts<'a> {
-            // Noise is another one in each split.
-            split: String,
             class_names: &'a [String],
             labels: Sha256Hex,
             ids: Sha256Hex,
@@ -387,7 +386,6 @@ impl Dataset {
             .collect();
         let ids: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         Ok(Sha256Hex::hash_json(&Parts {
-            split: self.split.to_string(),
             class_names: &self.class_names,
             labels: Sha256Hex::hash_bytes(&labels),
             ids: Sha256Hex::hash_bytes(&ids),

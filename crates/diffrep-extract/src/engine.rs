@@ -184,6 +184,7 @@ impl Extraction<'_> {
         let mut determines = serde_json::json!({
             "encoder": self.encoder_hash,
             "data": self.dataset.fingerprint()?.to_string(),
+            "split": self.dataset.split().to_string(),
             "preprocess": self.preprocess,
             "schedule": Sha256Hex::hash_json(&self.schedule.betas)?.to_string(),
             "timestep_map": self.schedule.timestep_map.len(),

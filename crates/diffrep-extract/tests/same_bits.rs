@@ -244,6 +244,8 @@ fn jobs_share_the_columns_that_both_ask_for() {
         let settings = Settings::new(wanted, &network.taps(), &schedule).unwrap();
         let job = Extraction {
             noising: Noising { seed, draw: 0 },
+            // On this thread, which counts.
+            workers: 1,
             ..job(&dataset, &settings, &schedule)
         };
         let before = blocks_evaluated();

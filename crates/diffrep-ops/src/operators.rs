@@ -190,6 +190,18 @@ fn is_half(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
 }
 
+/// Whether tensors on a device lie in this process's memory, so that reading one is cheap.
+#[cfg_attr(
+    not(feature = "flex"),
+    allow(unused_variables, reason = "no such backend is compiled in")
+)]
+pub fn is_on_host(device: &burn::tensor::Device) -> bool {
+    #[cfg(feature = "flex")]
+    return is_flex(device);
+    #[cfg(not(feature = "flex"))]
+    false
+}
+
 #[cfg(feature = "flex")]
 pub(crate) fn is_flex(device: &burn::tensor::Device) -> bool {
     use burn::backend::DispatchDevice;

@@ -39,6 +39,7 @@ impl Study<'_> {
             let determines = serde_json::json!({
                 "network": subject.hash, "t": t, "seed": seed, "preprocess": self.preprocess,
                 "images": [splits.validation.fingerprint()?, splits.test.fingerprint()?],
+                "splits": [splits.validation.split().to_string(), splits.test.split().to_string()],
                 "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
                 "version": env!("CARGO_PKG_VERSION"),
             });

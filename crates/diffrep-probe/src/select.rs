@@ -90,6 +90,7 @@ impl Study<'_> {
         let determines = serde_json::json!({
             "encoder": subject.hash, "grid": grid, "search": search, "recipe": recipe, "seed": seed,
             "images": [splits.train.fingerprint()?, splits.validation.fingerprint()?],
+            "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
             "per_class": [train, validation], "preprocess": self.preprocess,
             "timesteps": self.schedule.timestep_map.len(), "beta": self.schedule.betas.first(),
             "version": env!("CARGO_PKG_VERSION"),

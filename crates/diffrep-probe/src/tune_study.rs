@@ -50,8 +50,8 @@ impl Study<'_> {
     ) -> Result<Vec<HeadScore>, ProbeError> {
         let data = [&splits.train, &splits.validation, &splits.test]
             .into_iter()
-            .map(Dataset::fingerprint)
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|dataset| Ok((dataset.split().to_string(), dataset.fingerprint()?)))
+            .collect::<Result<Vec<_>, ProbeError>>()?;
         let mut scores: Vec<HeadScore> = Vec::new();
         let mut chosen = None;
         for &seed in seeds {

@@ -148,8 +148,9 @@ fn hint(path: &Path) -> String {
     let known = diffrep_fetch::find(&stem).is_some();
     let folder = path.parent().filter(|_| path.extension().is_some());
     match folder {
-        _ if !known && path.is_relative() => format!(
-            "{} (paths in experiments start at the folder in which the command runs)",
+        _ if path.starts_with("fixtures") => format!(
+            "{} (paths in experiments start at the folder in which the command runs: run it in the root of the \
+             clone)",
             path.display()
         ),
         _ if !known => path.display().to_string(),
