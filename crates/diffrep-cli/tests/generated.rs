@@ -177,7 +177,12 @@ fn generated_images_are_scored_against_real_ones() {
     assert_eq!(found["frechet"]["samples"]["count"], 12);
     assert_eq!(found["frechet"]["rank_deficient"], true);
     // The same from statistics that were kept.
-    let again = score(&ours, &stats, &[]);
+    let base = ["fid", &ours, &stats, "--classifier", CLASSIFIER];
+    let again = works(&base);
+    refuses(
+        &[&base[..], &["--limit", "5"]].concat(),
+        &["--limit is for images"],
+    );
     assert_eq!(again["frechet"]["distance"].as_f64(), Some(distance));
     assert!(again["kid"].is_null(), "statistics have no images");
 }
@@ -186,7 +191,7 @@ fn generated_images_are_scored_against_real_ones() {
 fn what_cannot_be_drawn_or_scored_is_said_in_a_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("x").display().to_string();
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (&["--steps", "ddim7000"], &["ddim7000"]),
         (&["--steps", "1001"], &["1001", "1000"]),
         (&["--sampler", "euler"], &["euler", "dpm-solver"]),
@@ -202,6 +207,19 @@ fn what_cannot_be_drawn_or_scored_is_said_in_a_sentence() {
             &["classifies none"],
         ),
         (&["--count", "0"], &["--count"]),
+        (&["--guidance", "2"], &["--classifier"]),
+        (
+            &[
+                "--classifier",
+                CLASSIFIER,
+                "--label",
+                "1",
+                "--guidance",
+                "nan",
+            ],
+            &["finite"],
+        ),
+        (&["--first", "18446744073709551615"], &["leaves no numbers"]),
     ];
     for (more, words) in cases {
         let base = ["sample", "--checkpoint", MODEL, "--out", &out];

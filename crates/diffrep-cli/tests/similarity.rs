@@ -81,6 +81,17 @@ fn files_are_compared_by_every_estimator() {
         &["300"],
     );
     refuses(&["cka", MODEL], &["--images"]);
+    refuses(
+        &[
+            "cka",
+            MODEL,
+            "--images",
+            "fixtures/fashion-mnist",
+            "--limit",
+            "9",
+        ],
+        &["--t"],
+    );
 }
 
 #[test]

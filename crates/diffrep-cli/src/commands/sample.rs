@@ -78,7 +78,7 @@ pub(crate) struct SampleArgs {
     #[arg(long, requires = "label")]
     classifier: Option<PathBuf>,
     /// How strongly the classifier guides.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, requires = "classifier", value_parser = finite)]
     guidance: f64,
     /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
     /// or else linear.
@@ -119,6 +119,14 @@ impl std::str::FromStr for LabelArg {
                 .map_err(|_| "a label is a number from 0, `cycle` or `random`".into()),
         }
     }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "a number is wanted".to_string())?;
+    value
+        .is_finite()
+        .then_some(value)
+        .ok_or_else(|| "a finite number is wanted".into())
 }
 
 impl LabelArg {
@@ -192,6 +200,12 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
         .transpose()?;
     let classes = classes(args, &config, guide.as_ref())?;
 
+    ensure!(
+        args.first.checked_add(args.count).is_some(),
+        "--first {} leaves no numbers for {} images",
+        args.first,
+        args.count
+    );
     create_dir_all(&args.out)?;
     // Several processes may draw into one folder, each its own numbers.
     let _lock = Lock::share(&args.out)?;
@@ -204,7 +218,14 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
         sampler: args.sampler.to_string(),
         steps: args.steps.clone(),
         seed: args.seed,
-        variance: format!("{variance:?}"),
+        // Steps of other samplers do not look at it.
+        variance: match (args.sampler, variance) {
+            (Sampler::Ddpm, VarianceKind::LearnedRange) => "learned",
+            (Sampler::Ddpm, VarianceKind::FixedSmall) => "small",
+            (Sampler::Ddpm, VarianceKind::FixedLarge) => "large",
+            _ => "unused",
+        }
+        .into(),
         label: args.label,
         classifier: guide.as_ref().map(|guide| guide.sha256.clone()),
         guidance: guide.as_ref().map(|guide| guide.scale),
@@ -389,7 +410,8 @@ fn grid(out: &Path, files: impl Iterator<Item = PathBuf>) -> Result<()> {
     let mut images = Vec::new();
     let mut shape = (0, 0);
     for file in files {
-        let image = image::open(&file).with_context(|| file.display().to_string())?;
+        let image = image::open(&file)
+            .with_context(|| format!("{} is damaged: delete it and run again", file.display()))?;
         let channels = usize::from(image.color().channel_count());
         shape = (image.width() as usize, channels);
         images.push(image.into_bytes());

@@ -172,6 +172,10 @@ impl Layers {
 
 impl OnImages<'_> {
     fn layers(&self, path: &Path, wanted: &[String], printer: Printer) -> Result<Layers> {
+        ensure!(
+            self.t.is_some(),
+            "a diffusion model needs a timestep: give --t, 0 for almost no noise"
+        );
         let imported = load(path, None, self.device)?;
         let record = training_record(&imported.metadata)?;
         let config = imported.network.config();

@@ -77,7 +77,7 @@ pub(crate) struct CkaArgs {
     /// Only N images, spread evenly over the split.
     #[arg(long, value_name = "N", requires = "images", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Timestep that images are noised to; clean images without it.
+    /// Timestep that images are noised to, 0 for almost no noise; needed with checkpoints.
     #[arg(long, requires = "images")]
     t: Option<usize>,
     /// Side that maps are pooled to; smaller maps stay as they are.
@@ -122,12 +122,25 @@ enum SplitArg {
     Test,
 }
 
+/// The images that checkpoints were run on.
+#[derive(Debug, Serialize)]
+struct OnWhat {
+    images: PathBuf,
+    split: &'static str,
+    limit: Option<u64>,
+    t: Option<usize>,
+    pool: usize,
+    seed: u64,
+}
+
 /// What is told and written.
 #[derive(Debug, Serialize)]
 struct Outcome {
     a: PathBuf,
     b: PathBuf,
     measure: String,
+    /// Absent for features that were there.
+    on: Option<OnWhat>,
     samples: usize,
     batches: usize,
     precision: &'static str,
@@ -164,6 +177,18 @@ pub(crate) fn run(args: &CkaArgs, printer: Printer) -> Result<()> {
         a: args.a.clone(),
         b: args.b.clone().unwrap_or_else(|| args.a.clone()),
         measure: args.measure_in_words(),
+        on: args.images.clone().map(|images| OnWhat {
+            images,
+            split: match args.split {
+                SplitArg::Train => "train",
+                SplitArg::Validation => "validation",
+                SplitArg::Test => "test",
+            },
+            limit: args.limit,
+            t: args.t,
+            pool: args.pool,
+            seed: args.seed,
+        }),
         samples: matrix.samples,
         batches: matrix.batches,
         precision: match args.precision {
@@ -307,14 +332,21 @@ fn views<'a>(layers: &Layers, values: &'a [Array2<f32>]) -> Vec<Layer<'a>> {
 }
 
 impl Outcome {
+    /// The measure and what it was taken on.
+    fn what(&self) -> String {
+        let t = self.on.as_ref().and_then(|on| on.t);
+        let t = t.map_or_else(String::new, |t| format!(", t = {t}"));
+        format!("{}, {} samples{t}", self.measure, self.samples)
+    }
+
     fn heatmap(&self) -> Heatmap {
         Heatmap {
-            title: self.measure.clone(),
+            title: format!("rows: {}, columns: {}", self.a.display(), self.b.display()),
             x_label: self.b.display().to_string(),
             y_label: self.a.display().to_string(),
             columns: self.columns.clone(),
             rows: self.rows.clone(),
-            value_label: format!("{}, {} samples", self.measure, self.samples),
+            value_label: self.what(),
             values: self
                 .values
                 .iter()
@@ -334,7 +366,7 @@ impl Outcome {
             cells
         });
         Table {
-            caption: format!("{}, {} samples", self.measure, self.samples),
+            caption: self.what(),
             columns,
             rows: rows.collect(),
             highlight: Vec::new(),

@@ -36,8 +36,15 @@ impl Side {
         printer: Printer,
     ) -> Result<Self> {
         if !path.is_dir() {
+            let whole = |side: Self| {
+                ensure!(
+                    limit.is_none(),
+                    "--limit is for images, and this holds features or statistics"
+                );
+                Ok(side)
+            };
             if let Ok(found) = StatisticsFile::read(path) {
-                return Ok(Self {
+                return whole(Self {
                     pool: found.pool,
                     spatial: found.spatial,
                     features: None,
@@ -45,7 +52,7 @@ impl Side {
                 });
             }
             if let Ok(file) = FeatureFile::open(path, FEATURES) {
-                return Ok(Self {
+                return whole(Self {
                     pool: file.statistics()?,
                     spatial: None,
                     features: Some(file.read()?),

@@ -417,7 +417,7 @@ impl Outcome<'_> {
         };
         to_terminal_table(&Table {
             caption: format!(
-                "{} head, recipe {}, {} training samples; test of the best column on {chosen}, with \
+                "{} head, recipe {}, {} training samples; the best column was chosen on {chosen}; test with \
                  {seeds}{pairs}",
                 self.args.head,
                 self.recipe.name(),

@@ -175,6 +175,11 @@ fn plans(args: &ReproduceArgs) -> Result<Vec<(Plan, String)>> {
         args.scale.clone()
     };
     if !args.experiments.is_empty() {
+        if args.experiments.iter().any(|name| name == "smoke") && scale != "mini" {
+            bail!(
+                "`smoke` is a scale by itself: leave --scale and --quick out, or name an experiment"
+            );
+        }
         let named = args.experiments.iter().map(|name| match name.as_str() {
             "smoke" => Ok((Plan::named("figure2")?, "smoke".into())),
             _ => Ok((Plan::named(name)?, scale.clone())),
