@@ -233,3 +233,86 @@ fn two_workers_fill_one_store_and_each_knows_its_place() {
         "{said}"
     );
 }
+
+/// The small network of fixtures/backbones/wrapped*.
+const SMALL: &str = r#"{
+    "kind": "resnet", "image_size": 32, "in_channels": 3, "width": 2, "depths": [1, 1],
+    "block": "bottleneck", "inner": 1, "stem": "image_net", "classes": null
+}"#;
+
+#[test]
+fn features_of_another_kind_of_network_are_extracted_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (config, store) = (at("small.json"), at("store"));
+    std::fs::write(&config, SMALL).unwrap();
+    let moco = "fixtures/backbones/wrapped_moco.pth.tar";
+    let extract = |more: &[&'static str]| -> Vec<String> {
+        let base = [
+            "extract",
+            "fixtures/fashion-mnist",
+            "--split",
+            "test",
+            "--limit",
+            "30",
+            "--block",
+            "all",
+        ];
+        let own = [
+            "--pool",
+            "1",
+            "--dtype",
+            "f32",
+            "--backbone",
+            &config,
+            "--checkpoint",
+            moco,
+            "--out",
+            &store,
+        ];
+        base.iter()
+            .chain(&own)
+            .chain(more)
+            .map(ToString::to_string)
+            .collect()
+    };
+    let words = extract(&[]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    refuses(&words, &["--normalise"]);
+    let words = extract(&["--normalise", "imagenet"]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let found = works(&words);
+    let columns = found["columns"].as_array().unwrap();
+    assert!(
+        columns[0].as_str().unwrap().starts_with("clean_b01"),
+        "{found}"
+    );
+    // The diffusion model and the other network on the same images.
+    let images = [
+        "--images",
+        "fixtures/fashion-mnist",
+        "--limit",
+        "30",
+        "--t",
+        "10",
+        "--pool",
+        "1",
+    ];
+    let found = works(&[&["cka", MODEL, &store][..], &images].concat());
+    assert_eq!(found["columns"].as_array().unwrap().len(), columns.len());
+    refuses(
+        &[
+            "extract",
+            "fixtures/fashion-mnist",
+            "--backbone",
+            "resnet51",
+            "--checkpoint",
+            moco,
+            "--block",
+            "1",
+            "--out",
+            "x",
+        ],
+        &["resnet51", "resnet50"],
+    );
+}

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
-use diffrep_backbones::{Backbone, BackboneConfig, Normalisation, Normalised};
-use diffrep_datasets::{Channels, Filter, Fit, Preprocess};
+use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
+use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
 use diffrep_import::load_backbone;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
@@ -83,31 +83,31 @@ impl OpenBackbone {
             !described || normalise.is_some() || channels != 3,
             "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
         );
-        let normalisation = match normalise {
-            Some(NormaliseArg::Imagenet) => Normalisation::ImageNet,
-            Some(NormaliseArg::Clip) => Normalisation::Clip,
-            Some(NormaliseArg::Half) => Normalisation::Half,
+        let normalise = match normalise {
+            Some(NormaliseArg::Imagenet) => Normalise::ImageNet,
+            Some(NormaliseArg::Clip) => Normalise::Clip,
+            Some(NormaliseArg::Half) => Normalise::UnitRange,
             // Inception takes -1 to 1.
-            None if matches!(config, BackboneConfig::Inception(_)) => Normalisation::Half,
-            None if kind.starts_with("clip") => Normalisation::Clip,
-            None if channels == 3 => Normalisation::ImageNet,
-            None => Normalisation::Half,
+            None if matches!(config, BackboneConfig::Inception(_)) => Normalise::UnitRange,
+            None if kind.starts_with("clip") => Normalise::Clip,
+            None if channels == 3 => Normalise::ImageNet,
+            None => Normalise::UnitRange,
         };
         ensure!(
-            channels == 3 || normalisation == Normalisation::Half,
-            "--normalise {normalisation:?} is for networks of 3 channels, this one has {channels}"
+            channels == 3 || normalise == Normalise::UnitRange,
+            "--normalise {normalise:?} is for networks of 3 channels, this one has {channels}"
         );
         // 256 for 224 pixels, as most evaluations have it.
         let short_side = (size * 8).div_ceil(7);
         Ok(Self {
             name: format!(
-                "{} as {}, {normalisation:?}",
+                "{} as {}, {normalise:?}",
                 imported.sha256,
                 Sha256Hex::hash_json(&config)?.short()
             ),
             network: Normalised {
                 encoder: imported.network.packed(),
-                normalisation,
+                normalise,
             },
             preprocess: Preprocess {
                 size,
