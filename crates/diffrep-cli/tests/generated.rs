@@ -1,38 +1,10 @@
 //! Images are drawn, drawn again to the same bits, and scored against real ones.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
 
-use serde_json::Value;
-
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-const MODEL: &str = "fixtures/mini/model.safetensors";
-const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
-
-fn diffrep(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_diffrep"))
-        .args(args)
-        .current_dir(ROOT)
-        .output()
-        .unwrap()
-}
-
-fn works(args: &[&str]) -> Value {
-    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
-    serde_json::from_str(&text(done.stdout)).unwrap()
-}
-
-fn refuses(args: &[&str], words: &[&str]) {
-    let done = diffrep(args);
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert!(!done.status.success(), "{args:?}");
-    for word in words {
-        assert!(said.contains(word), "{args:?}: {said}");
-    }
-    assert!(!said.contains("panicked"), "{said}");
-}
+use common::{CLASSIFIER, MODEL, ROOT, refuses, works};
 
 fn draw<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let base = [

@@ -1,36 +1,13 @@
 //! Layers are compared by the command: files, stores and networks on images.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-const MODEL: &str = "fixtures/mini/model.safetensors";
-
-fn diffrep(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_diffrep"))
-        .args(args)
-        .current_dir(ROOT)
-        .output()
-        .unwrap()
-}
-
-fn works(args: &[&str]) -> Value {
-    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
-    serde_json::from_str(&text(done.stdout)).unwrap()
-}
-
-fn refuses(args: &[&str], words: &[&str]) {
-    let done = diffrep(args);
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert!(!done.status.success(), "{args:?}");
-    for word in words {
-        assert!(said.contains(word), "{args:?}: {said}");
-    }
-}
+use common::{CLASSIFIER, MODEL, ROOT, refuses, works};
 
 #[test]
 fn files_are_compared_by_every_estimator() {
@@ -108,8 +85,7 @@ fn blocks_of_networks_are_compared_and_drawn() {
         "--pool",
         "1",
     ];
-    let classifier = "fixtures/mini/classifier.safetensors";
-    let args = [&["cka", MODEL, classifier, "--out", &out][..], &images].concat();
+    let args = [&["cka", MODEL, CLASSIFIER, "--out", &out][..], &images].concat();
     let found = works(&args);
     assert_eq!(
         (&found["samples"], &found["batches"]),

@@ -1,11 +1,11 @@
 //! Contenders on the same test images: how they are compared, and the report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use diffrep_artifact::{Record, Sha256Hex, write_record};
+use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{Experiment, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
@@ -16,8 +16,8 @@ use diffrep_report::{
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, Place, against_published, orientation, write_report};
-use crate::printer::{Printer, human_duration};
+use super::finished::Finished;
+use super::{Ground, Place, against_published, orientation};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -163,43 +163,14 @@ impl<'a> Contest<'a> {
             place.spec,
             results,
         )?;
-        write_record(dir.join("results.json"), &record)?;
         let shown = Shown {
             words: self.words,
             seeds: self.seeds,
             results: &record.data,
         };
-        write_report(&shown.report(&experiment.title, &record), dir)?;
-        Ok(Finished {
-            json: serde_json::to_string_pretty(&record)?,
-            table: to_terminal_table(&shown.table()),
-            report: dir.join("report.html"),
-            start,
-        })
-    }
-}
-
-/// A contest whose results and report are on disk.
-pub(super) struct Finished {
-    json: String,
-    table: String,
-    report: PathBuf,
-    start: Instant,
-}
-
-impl Finished {
-    /// Prints the results.
-    pub(super) fn show(&self, printer: Printer) {
-        printer.result(if printer.json() {
-            &self.json
-        } else {
-            &self.table
-        });
-        printer.say(&format!(
-            "report: {} ({})",
-            self.report.display(),
-            human_duration(self.start.elapsed().as_secs_f64())
-        ));
+        let report = shown.report(&experiment.title, &record);
+        let table = to_terminal_table(&shown.table());
+        Finished::write(&record, &report, table, dir, start)
     }
 }
 

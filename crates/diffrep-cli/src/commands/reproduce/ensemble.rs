@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use diffrep_artifact::{Record, Sha256Hex, write_record};
+use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{EnsembleScale, Experiment};
 use diffrep_probe::{Draws, EnsembleScores, Recipe, Subject};
 use diffrep_report::{
@@ -13,8 +13,8 @@ use diffrep_report::{
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, Place, setting, splits, watched, write_report};
-use crate::printer::human_duration;
+use super::finished::Finished;
+use super::{Ground, Place, setting, splits, watched};
 
 const SCHEMA: (&str, u32) = ("diffrep.ensemble", 1);
 const RESAMPLES: usize = 10_000;
@@ -115,18 +115,9 @@ pub(super) fn run(
         spec,
         results,
     )?;
-    write_record(dir.join("results.json"), &record)?;
-    write_report(&report(&experiment.title, &record)?, dir)?;
-    if printer.json() {
-        printer.result(&serde_json::to_string_pretty(&record)?);
-    } else {
-        printer.result(&to_terminal_table(&table(&record.data)?));
-    }
-    printer.say(&format!(
-        "report: {} ({})",
-        dir.join("report.html").display(),
-        human_duration(start.elapsed().as_secs_f64())
-    ));
+    let report = report(&experiment.title, &record)?;
+    let table = to_terminal_table(&table(&record.data)?);
+    Finished::write(&record, &report, table, dir, start)?.show(printer);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod contest;
 mod document;
 mod ensemble;
+mod finished;
 mod heads;
 mod pictures;
 mod probe;
@@ -18,9 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::Args;
-use diffrep_artifact::{
-    Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic,
-};
+use diffrep_artifact::{Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now};
 use diffrep_datasets::{Dataset, Preprocess, Split, balanced_subset};
 use diffrep_extract::Setting;
 use diffrep_import::load;
@@ -28,7 +27,7 @@ use diffrep_plan::{DataSource, PAPER, Plan, Published};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study};
-use diffrep_report::{Cell, Column, Report, Table};
+use diffrep_report::{Cell, Column, Table};
 use diffrep_schedule::{Schedule, ScheduleKind};
 use diffrep_unet::UNet;
 
@@ -337,24 +336,6 @@ pub(crate) fn watched<T>(
         progress.finish();
     }
     Ok(result?)
-}
-
-/// `report.html`, `report.md` and the figures of the latter.
-fn write_report(report: &Report, dir: &Path) -> Result<()> {
-    diffrep_report::check(report)?;
-    write_bytes_atomic(
-        dir.join("report.html"),
-        diffrep_report::to_html(report).as_bytes(),
-    )?;
-    write_bytes_atomic(
-        dir.join("report.md"),
-        diffrep_report::to_markdown(report, "figures").as_bytes(),
-    )?;
-    create_dir_all(dir.join("figures"))?;
-    for (name, bytes) in diffrep_report::assets(report) {
-        write_bytes_atomic(dir.join("figures").join(name), &bytes)?;
-    }
-    Ok(())
 }
 
 /// What papers print, in a sentence, where it is not what this scale is held to.

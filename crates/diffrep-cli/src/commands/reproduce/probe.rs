@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use diffrep_artifact::{Sha256Hex, write_record};
+use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::{Dataset, balanced_subset};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_plan::{Experiment, ProbeScale};
@@ -15,9 +15,10 @@ use diffrep_probe::{
 use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
+use super::finished::Finished;
 use super::results::{Encoding, RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
-use super::{Ground, Place, document, pictures, setting, splits, watched, write_report};
-use crate::printer::{Printer, human_duration};
+use super::{Ground, Place, document, pictures, setting, splits, watched};
+use crate::printer::Printer;
 
 /// Runs one experiment at one scale and writes its results and report.
 pub(super) fn run(
@@ -108,7 +109,6 @@ pub(super) fn run(
         spec,
         results,
     )?;
-    write_record(dir.join("results.json"), &record)?;
     let noised = pictures::noised(
         &runner.splits.train,
         &ground.preprocess,
@@ -117,17 +117,8 @@ pub(super) fn run(
     )?;
     let samples = pictures::samples(&scale.checkpoint);
     let report = document::build(experiment, scale, &record, noised, samples);
-    write_report(&report, dir)?;
-    if printer.json() {
-        printer.result(&serde_json::to_string_pretty(&record)?);
-    } else {
-        printer.result(&document::terminal(&record.data));
-    }
-    printer.say(&format!(
-        "report: {} ({})",
-        dir.join("report.html").display(),
-        human_duration(start.elapsed().as_secs_f64())
-    ));
+    let table = document::terminal(&record.data);
+    Finished::write(&record, &report, table, dir, start)?.show(printer);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use diffrep_artifact::{Record, Sha256Hex, write_record};
+use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_backbones::{Backbone, Normalised};
 use diffrep_cka::{Layer, Matrix, Options, between, within};
 use diffrep_datasets::Preprocess;
@@ -19,11 +19,11 @@ use diffrep_unet::{UNet, random_network};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, Place, splits, write_report};
+use super::finished::Finished;
+use super::{Ground, Place, splits};
 use crate::commands::cka::layers::Blocks;
 use crate::commands::encoder::OpenBackbone;
 use crate::commands::extract::spread;
-use crate::printer::human_duration;
 
 const SCHEMA: (&str, u32) = ("diffrep.similarity", 1);
 
@@ -212,21 +212,10 @@ pub(super) fn run(
             comparisons,
         },
     )?;
-    write_record(place.dir.join("results.json"), &record)?;
     let table = table(&record.data);
-    if place.printer.json() {
-        place
-            .printer
-            .result(&serde_json::to_string_pretty(&record)?);
-    } else {
-        place.printer.result(&to_terminal_table(&table));
-    }
-    write_report(&report(experiment, &record, table), place.dir)?;
-    place.printer.say(&format!(
-        "report: {} ({})",
-        place.dir.join("report.html").display(),
-        human_duration(start.elapsed().as_secs_f64())
-    ));
+    let shown = to_terminal_table(&table);
+    let report = report(experiment, &record, table);
+    Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use diffrep_artifact::{Record, Sha256Hex, create_dir_all, write_record};
+use diffrep_artifact::{Record, Sha256Hex, create_dir_all};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
 use diffrep_plan::{Experiment, PAPER, TransferScale};
@@ -15,9 +15,9 @@ use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize};
 
 use super::contest::Contest;
+use super::finished::Finished;
 use super::heads::HeadsPlan;
-use super::{Ground, Place, orientation, setting, splits, watched, write_report};
-use crate::printer::human_duration;
+use super::{Ground, Place, orientation, setting, splits, watched};
 
 const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
 const PERCENT: f64 = 100.0;
@@ -102,21 +102,10 @@ pub(super) fn run(
         },
     )?;
     record.provenance.data_sha256 = Some(Sha256Hex::hash_json(&hashes)?);
-    write_record(place.dir.join("results.json"), &record)?;
     let table = table(&record.data);
-    if place.printer.json() {
-        place
-            .printer
-            .result(&serde_json::to_string_pretty(&record)?);
-    } else {
-        place.printer.result(&to_terminal_table(&table));
-    }
-    write_report(&report(experiment, &record, table), place.dir)?;
-    place.printer.say(&format!(
-        "report: {} ({})",
-        place.dir.join("report.html").display(),
-        human_duration(start.elapsed().as_secs_f64())
-    ));
+    let shown = to_terminal_table(&table);
+    let report = report(experiment, &record, table);
+    Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
 }
 

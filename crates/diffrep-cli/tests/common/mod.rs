@@ -1,0 +1,36 @@
+//! Running the command in the root of the workspace.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+pub const MODEL: &str = "fixtures/mini/model.safetensors";
+pub const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
+
+fn diffrep(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(args)
+        .current_dir(ROOT)
+        .output()
+        .unwrap()
+}
+
+/// What a command that must work prints as JSON.
+pub fn works(args: &[&str]) -> Value {
+    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
+    serde_json::from_str(&text(done.stdout)).unwrap()
+}
+
+/// That a command fails with a message that has all these words, and without a panic.
+pub fn refuses(args: &[&str], words: &[&str]) {
+    let done = diffrep(args);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(!done.status.success(), "{args:?}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
