@@ -4,9 +4,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-pub const MODEL: &str = "fixtures/mini/model.safetensors";
-pub const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+pub(crate) const MODEL: &str = "fixtures/mini/model.safetensors";
+pub(crate) const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
 
 fn diffrep(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_diffrep"))
@@ -17,7 +17,7 @@ fn diffrep(args: &[&str]) -> Output {
 }
 
 /// What a command that must work prints as JSON.
-pub fn works(args: &[&str]) -> Value {
+pub(crate) fn works(args: &[&str]) -> Value {
     let done = diffrep(&[args, &["--json", "--quiet"]].concat());
     let text = |bytes| String::from_utf8(bytes).unwrap();
     assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
@@ -25,7 +25,7 @@ pub fn works(args: &[&str]) -> Value {
 }
 
 /// That a command fails with a message that has all these words, and without a panic.
-pub fn refuses(args: &[&str], words: &[&str]) {
+pub(crate) fn refuses(args: &[&str], words: &[&str]) {
     let done = diffrep(args);
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(!done.status.success(), "{args:?}");
