@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
-use crate::{Backbone, InceptionConfig, ResNetConfig, ViTConfig};
+use crate::{Backbone, DiTConfig, InceptionConfig, ResNetConfig, ViTConfig};
 
 /// Why a description is of no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,22 @@ pub enum ConfigError {
     Epsilon(String),
 }
 
+/// A number divides another.
+pub(crate) fn divides(
+    (part, divisor): (&'static str, usize),
+    (whole, value): (&'static str, usize),
+) -> Result<(), ConfigError> {
+    match value.is_multiple_of(divisor) {
+        true => Ok(()),
+        false => Err(ConfigError::DoesNotDivide {
+            part,
+            divisor,
+            whole,
+            value,
+        }),
+    }
+}
+
 /// `value` is in `range`.
 pub(crate) fn within(
     field: &'static str,
@@ -72,6 +88,9 @@ pub enum BackboneConfig {
     ViT(ViTConfig),
     /// The Inception-v3 of FID.
     Inception(InceptionConfig),
+    /// A diffusion transformer, which reads latents.
+    #[serde(rename = "dit")]
+    DiT(DiTConfig),
 }
 
 /// Names of known networks.
@@ -122,6 +141,7 @@ impl BackboneConfig {
             Self::ResNet(config) => config.taps(),
             Self::ViT(config) => config.taps(),
             Self::Inception(config) => config.taps(),
+            Self::DiT(config) => config.taps(),
         }
     }
 
@@ -135,6 +155,7 @@ impl BackboneConfig {
             Self::ResNet(config) => Backbone::ResNet(config.init(seed, device)?),
             Self::ViT(config) => Backbone::ViT(config.init(seed, device)?),
             Self::Inception(config) => Backbone::Inception(config.init(seed, device)?),
+            Self::DiT(config) => Backbone::DiT(config.init(seed, device)?),
         })
     }
 
@@ -148,17 +169,18 @@ impl BackboneConfig {
             Self::ResNet(config) => Backbone::ResNet(config.blank(device)?),
             Self::ViT(config) => Backbone::ViT(config.blank(device)?),
             Self::Inception(config) => Backbone::Inception(config.blank(device)?),
+            Self::DiT(config) => Backbone::DiT(config.blank(device)?),
         })
     }
 
     /// The same network with a classifier of this many classes, or none. The classifier of the
-    /// Inception network is a part of it and stays.
+    /// Inception network is a part of it and stays, and a diffusion transformer has none.
     #[must_use]
     pub fn with_classes(self, classes: Option<usize>) -> Self {
         match self {
             Self::ResNet(config) => Self::ResNet(ResNetConfig { classes, ..config }),
             Self::ViT(config) => Self::ViT(ViTConfig { classes, ..config }),
-            inception @ Self::Inception(_) => inception,
+            other @ (Self::Inception(_) | Self::DiT(_)) => other,
         }
     }
 }

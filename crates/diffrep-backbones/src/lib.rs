@@ -3,6 +3,8 @@
 mod backbone;
 mod checkpoint;
 mod config;
+mod dit;
+mod dit_config;
 mod fid;
 mod inception;
 mod init;
@@ -18,6 +20,8 @@ mod vit_config;
 pub use backbone::Backbone;
 pub use checkpoint::{CheckpointError, Left, Plan, plan};
 pub use config::{BackboneConfig, ConfigError};
+pub use dit::{DiT, DiTBlock, FinalLayer, LabelEmbedder, Table, TimestepEmbedder, TimestepMlp};
+pub use dit_config::DiTConfig;
 pub use fid::{FID_SIZE, FidInput, fid_input};
 pub use inception::{FidFeatures, InceptionConfig, InceptionV3};
 pub use layers::{BatchNorm, Conv2d, LayerNorm, Linear};

@@ -3,7 +3,7 @@
 use diffrep_taps::{BlockIndex, TapInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, within};
+use crate::config::{ConfigError, divides, within};
 
 /// The non-linearity of the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub enum Gelu {
     Exact,
     /// x * sigmoid(1.702 x), as in CLIP.
     Quick,
+    /// The approximation by tanh, as in DiT.
+    Tanh,
 }
 
 /// Which tokens a tap shows.
@@ -190,20 +192,5 @@ impl ViTConfig {
                 width: side,
             })
             .collect())
-    }
-}
-
-fn divides(
-    (part, divisor): (&'static str, usize),
-    (whole, value): (&'static str, usize),
-) -> Result<(), ConfigError> {
-    match value.is_multiple_of(divisor) {
-        true => Ok(()),
-        false => Err(ConfigError::DoesNotDivide {
-            part,
-            divisor,
-            whole,
-            value,
-        }),
     }
 }

@@ -170,7 +170,7 @@ impl Images<'_> {
         let keys: Vec<Key> = rows.iter().map(key).collect();
         let noise = noise_batch(&keys, [channels, size, size], device);
         let image = q_sample(self.schedule, x0, &vec![t; rows.len()], noise);
-        let condition = Condition::timestep(self.schedule.timestep_map[t] as f32, device);
+        let condition = Condition::timestep(self.schedule.told(t), device);
         Ok((image, condition))
     }
 

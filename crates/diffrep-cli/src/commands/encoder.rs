@@ -6,12 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
-use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
+use diffrep_backbones::{Backbone, BackboneConfig, DiT, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
-use diffrep_import::load_backbone;
+use diffrep_import::{RawCheckpoint, infer_dit, is_dit, load_backbone};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
+use super::architecture::dit_arch;
 use super::input::FitArg;
 
 /// What a backbone's pixels are shifted and scaled by.
@@ -75,6 +76,10 @@ impl OpenBackbone {
                 BackboneConfig::preset_names().join(", ")
             ),
         };
+        ensure!(
+            !matches!(config, BackboneConfig::DiT(_)),
+            "{kind} describes a diffusion transformer, which reads latents: it is no backbone for images"
+        );
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
@@ -126,6 +131,43 @@ impl OpenBackbone {
             },
         })
     }
+}
+
+/// That a checkpoint is not of a network that reads latents, for commands that have none to give.
+pub(crate) fn refuse_latents(checkpoint: &Path, arch: Option<&Path>) -> Result<()> {
+    let raw = RawCheckpoint::open(checkpoint)?;
+    if !is_dit(&raw) {
+        return Ok(());
+    }
+    let config = match arch {
+        Some(path) => dit_arch(path)?,
+        None => infer_dit(&raw)?,
+    };
+    bail!(
+        "{} holds a diffusion transformer, which reads latents of {} x {} x {}: features of images would need the \
+         VAE that it was trained behind, which is not supported here",
+        checkpoint.display(),
+        config.in_channels,
+        config.image_size,
+        config.image_size
+    );
+}
+
+/// A diffusion transformer with its checkpoint's hash, as `arch` describes it or its tensors tell.
+pub(crate) fn load_dit(
+    checkpoint: &Path,
+    arch: Option<&Path>,
+    device: &Device,
+) -> Result<(DiT, Sha256Hex)> {
+    let config = match arch {
+        Some(path) => dit_arch(path)?,
+        None => infer_dit(&RawCheckpoint::open(checkpoint)?)?,
+    };
+    let imported = load_backbone(checkpoint, &BackboneConfig::DiT(config), device)?;
+    let Backbone::DiT(network) = imported.network else {
+        bail!("a diffusion transformer was asked for and another network came");
+    };
+    Ok((network, imported.sha256))
 }
 
 /// The network without what lies behind the last block, where that can be taken off.

@@ -8,15 +8,15 @@ use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_ba
 use diffrep_import::{load, read_arch};
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
 use crate::commands::data::DataArgs;
-use crate::commands::encoder::{AnyEncoder, NormaliseArg, OpenBackbone, up_to};
+use crate::commands::encoder::{AnyEncoder, NormaliseArg, OpenBackbone, refuse_latents, up_to};
 use crate::commands::input::{
-    FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
+    FitArg, PrecisionArg, encoder_name, preprocess_of, process_of, training_record,
 };
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
@@ -41,7 +41,7 @@ pub(crate) struct ExtractArgs {
     /// Which split: train, validation or test.
     #[arg(long, default_value = "train")]
     split: SplitArg,
-    /// The diffusion model.
+    /// The diffusion model: a .pt or .safetensors file, or a folder that diffusers wrote.
     #[arg(long)]
     checkpoint: PathBuf,
     /// Its architecture as the reference's constructor arguments, where the file does not tell.
@@ -75,10 +75,11 @@ pub(crate) struct ExtractArgs {
     /// What the network computes with; f16 and bf16 are for GPUs, and slower than f32 on a CPU.
     #[arg(long, default_value = "f32")]
     precision: PrecisionArg,
-    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
-    /// or else linear.
-    #[arg(long, value_parser = super::pretrain::parse_schedule)]
-    schedule: Option<ScheduleKind>,
+    /// Noise schedule of the model: linear, cosine or scaled_linear, with :STEPS where it has not 1000
+    /// timesteps and :rescaled where it is told thousandths, as in cosine:4000:rescaled. Without it the
+    /// one written in the checkpoint or beside it, or else linear.
+    #[arg(long)]
+    schedule: Option<ProcessSpec>,
     /// How images are brought to the network's size; without it as in the network's training, or
     /// else crop.
     #[arg(long)]
@@ -311,13 +312,15 @@ impl ExtractArgs {
                 schedule: Schedule::linear(1000),
             });
         }
+        refuse_latents(&self.checkpoint, self.arch.as_deref())?;
         let arch = self.arch.as_deref().map(read_arch).transpose()?;
         let encoder = load(&self.checkpoint, arch, device)?;
         let record = training_record(&encoder.metadata)?;
         let config = encoder.network.config();
-        let kind = self
-            .schedule
-            .unwrap_or(schedule_of(record.as_ref(), config));
+        let process = match self.schedule {
+            Some(process) => process,
+            None => process_of(&encoder.metadata, config)?,
+        };
         Ok(Reader {
             name: encoder_name(
                 &encoder.sha256,
@@ -325,7 +328,7 @@ impl ExtractArgs {
                 self.precision,
             )?,
             preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
-            schedule: Schedule::new(kind, 1000),
+            schedule: process.schedule()?,
             network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),
         })
     }
