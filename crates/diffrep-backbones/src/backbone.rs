@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use diffrep_taps::{Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 
-use crate::{BackboneConfig, DiT, InceptionV3, ResNet, ViT};
+use crate::{BackboneConfig, DiT, InceptionV3, Mage, ResNet, ViT};
 
 /// A network of this crate.
 #[derive(Module, Debug)]
@@ -18,6 +18,8 @@ pub enum Backbone {
     Inception(InceptionV3),
     /// A diffusion transformer, which reads latents.
     DiT(DiT),
+    /// MAGE's encoder with its tokenizer.
+    Mage(Mage),
 }
 
 impl Backbone {
@@ -28,6 +30,7 @@ impl Backbone {
             Self::ViT(network) => BackboneConfig::ViT(network.config().clone()),
             Self::Inception(network) => BackboneConfig::Inception(network.config().clone()),
             Self::DiT(network) => BackboneConfig::DiT(network.config().clone()),
+            Self::Mage(network) => BackboneConfig::Mage(network.config().clone()),
         }
     }
 
@@ -38,6 +41,7 @@ impl Backbone {
             Self::ViT(network) => (network.config().image_size, network.config().in_channels),
             Self::Inception(network) => (network.config().image_size, 3),
             Self::DiT(network) => (network.config().image_size, network.config().in_channels),
+            Self::Mage(network) => (network.config().image_size, 3),
         }
     }
 
@@ -48,7 +52,7 @@ impl Backbone {
         match self {
             Self::ResNet(network) => Self::ResNet(network.packed()),
             Self::Inception(network) => Self::Inception(network.packed()),
-            transformer @ (Self::ViT(_) | Self::DiT(_)) => transformer,
+            transformer @ (Self::ViT(_) | Self::DiT(_) | Self::Mage(_)) => transformer,
         }
     }
 }
@@ -60,6 +64,7 @@ impl Encoder for Backbone {
             Self::ViT(network) => network.taps(),
             Self::Inception(network) => network.taps(),
             Self::DiT(network) => network.taps(),
+            Self::Mage(network) => network.taps(),
         }
     }
 
@@ -75,6 +80,7 @@ impl Encoder for Backbone {
             Self::ViT(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Inception(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::DiT(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::Mage(network) => network.forward_taps(image, condition, wanted, feedback),
         }
     }
 }

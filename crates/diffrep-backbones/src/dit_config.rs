@@ -3,7 +3,7 @@
 use diffrep_taps::{BlockIndex, TapInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, divides, within};
+use crate::config::{ConfigError, divides, layer_taps, within};
 use crate::names::NamedTensor;
 
 /// A diffusion transformer (Peebles & Xie 2023): a network on latents, whose blocks are modulated by
@@ -199,15 +199,7 @@ impl DiTConfig {
         within("classes", self.classes, 1..=1 << 20)?;
         divides(("patch", self.patch), ("image_size", self.image_size))?;
         divides(("heads", self.heads), ("width", self.width))?;
-        let side = self.grid();
-        let tap = |place| TapInfo {
-            block: BlockIndex::at(place),
-            name: format!("blocks.{place}"),
-            channels: self.width,
-            height: side,
-            width: side,
-        };
-        Ok((0..self.depth).map(tap).collect())
+        Ok(layer_taps(self.depth, false, self.width, self.grid()))
     }
 }
 

@@ -9,6 +9,8 @@ mod fid;
 mod inception;
 mod init;
 mod layers;
+mod mage;
+mod mage_config;
 mod mixed;
 mod names;
 mod normalised;
@@ -25,6 +27,11 @@ pub use dit_config::DiTConfig;
 pub use fid::{FID_SIZE, FidInput, fid_input};
 pub use inception::{FidFeatures, InceptionConfig, InceptionV3};
 pub use layers::{BatchNorm, Conv2d, LayerNorm, Linear};
+pub use mage::{
+    Codebook, GroupNorm, Level, Mage, Middle, TokenEmbedding, Tokenizer, TokenizerBlock,
+    TokenizerEncoder,
+};
+pub use mage_config::MageConfig;
 pub use mixed::{InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, Unit};
 pub use names::{NamedTensor, named_tensors, parameter_count, state_dict, with_state_dict};
 pub use normalised::Normalised;

@@ -1,9 +1,9 @@
 //! What a vision transformer is described by.
 
-use diffrep_taps::{BlockIndex, TapInfo};
+use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, divides, within};
+use crate::config::{ConfigError, divides, layer_taps, within};
 
 /// The non-linearity of the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,16 +181,6 @@ impl ViTConfig {
             TapTokens::Patches => self.grid(),
             TapTokens::Class => 1,
         };
-        let names = (0..self.depth).map(|place| format!("blocks.{place}"));
-        let taps = names.chain(["norm".into()]).enumerate();
-        Ok(taps
-            .map(|(place, name)| TapInfo {
-                block: BlockIndex::at(place),
-                name,
-                channels: self.width,
-                height: side,
-                width: side,
-            })
-            .collect())
+        Ok(layer_taps(self.depth, true, self.width, side))
     }
 }

@@ -70,7 +70,7 @@ fn a_folder_of_diffusers_is_inspected_extracted_and_probed() {
     works(&["import", DDPM, "--out", &file]);
     assert_eq!(works(&["inspect", &file])["noise"], told["noise"]);
     let out = dir.path().join("again").display().to_string();
-    works(&[
+    let again = works(&[
         "extract",
         IMAGES,
         "--checkpoint",
@@ -86,8 +86,51 @@ fn a_folder_of_diffusers_is_inspected_extracted_and_probed() {
         "--out",
         &out,
     ]);
-    let shard = |folder: &str| std::fs::read(format!("{folder}/shard-00000.safetensors")).unwrap();
-    assert_eq!(shard(&out), shard(&stores[0]));
+    for column in again["columns"].as_array().unwrap() {
+        let values = |folder: &str| {
+            let bytes = std::fs::read(format!("{folder}/shard-00000.safetensors")).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            file.tensor(column.as_str().unwrap())
+                .unwrap()
+                .data()
+                .to_vec()
+        };
+        assert_eq!(values(&out), values(&stores[0]));
+    }
+}
+
+#[test]
+fn mage_is_a_backbone_of_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("store").display().to_string();
+    let args = [
+        "extract",
+        IMAGES,
+        "--backbone",
+        "fixtures/generative/mage/config.json",
+        "--checkpoint",
+        "fixtures/generative/mage/checkpoint.pt",
+        "--block",
+        "2,3",
+        "--pool",
+        "1",
+        "--limit",
+        "12",
+        "--out",
+        &out,
+    ];
+    assert_eq!(
+        works(&args)["columns"],
+        serde_json::json!(["clean_b02_p1", "clean_b03_p1"])
+    );
+    let refused = [&args[..], &["--normalise", "imagenet"]].concat();
+    refuses(&refused, &["not for MAGE"]);
+    let other = [
+        &args[..4],
+        &["--checkpoint", DIT, "--block", "2", "--out", &out],
+    ]
+    .concat();
+    refuses(&other, &["MAGE of 2 blocks"]);
 }
 
 #[test]

@@ -226,5 +226,6 @@ fn describe(config: &BackboneConfig) -> String {
             "a diffusion transformer of {} blocks of width {}",
             config.depth, config.width
         ),
+        (None, BackboneConfig::Mage(config)) => format!("MAGE of {} blocks", config.depth),
     }
 }

@@ -438,3 +438,48 @@ mod dit {
         }
     }
 }
+
+mod mage {
+    use diffrep_artifact::read_json;
+    use diffrep_backbones::{Backbone, BackboneConfig};
+    use diffrep_import::load_backbone;
+
+    use super::*;
+
+    #[test]
+    fn tokens_and_every_block_are_those_of_plain_pytorch() {
+        let device = Device::flex();
+        let config: BackboneConfig = read_json(folder("mage").join("config.json")).unwrap();
+        let path = folder("mage").join("checkpoint.pt");
+        let imported = load_backbone(&path, &config, &device).unwrap();
+        // What encoding does not use is left, and nothing else is in the file.
+        assert_eq!(imported.left.len(), 8, "{:?}", imported.left);
+        let Backbone::Mage(network) = imported.network else {
+            panic!("MAGE was asked for")
+        };
+        let golden = RawCheckpoint::open(&folder("mage").join("golden.safetensors")).unwrap();
+        let x: Tensor<4> = Tensor::from_data(golden.values("x").unwrap(), &device);
+        let tokens = network.tokens(x.clone()).float().into_data();
+        assert_eq!(
+            tokens.try_to_vec::<f32>().unwrap(),
+            golden
+                .values("tokens")
+                .unwrap()
+                .try_to_vec::<f32>()
+                .unwrap()
+        );
+        let all = TapSet::all(&network.taps()).unwrap();
+        let taps = network.forward_taps(x, &Condition::default(), &all, None);
+        assert_eq!(taps.len(), 3);
+        let mut worst = 0f32;
+        for (block, map) in taps {
+            let name = format!("block_{block:02}", block = block.get());
+            worst = worst.max(relative_error(map, &golden.values(&name).unwrap()));
+        }
+        println!(
+            "mage: {} blocks, worst relative error {worst:.1e}",
+            all.len()
+        );
+        assert!(worst <= TOLERANCE, "{worst:e}");
+    }
+}

@@ -91,6 +91,8 @@ pub(super) enum Dialect {
     ClipOfTransformers,
     /// facebookresearch/DiT.
     DiT,
+    /// LTH14/mage.
+    Mage,
 }
 
 impl Dialect {
@@ -101,6 +103,8 @@ impl Dialect {
             &[Self::Timm, Self::Clip, Self::ClipOfTransformers]
         } else if has("x_embedder.proj.weight") {
             &[Self::DiT]
+        } else if has("token_emb.word_embeddings.weight") {
+            &[Self::Mage]
         } else if has("Conv2d_1a_3x3.conv.weight") {
             &[Self::Inception]
         } else {
@@ -115,6 +119,7 @@ impl Dialect {
             Self::Inception => "Conv2d_1a_3x3.conv.weight",
             Self::Timm => "patch_embed.proj.weight",
             Self::DiT => "x_embedder.proj.weight",
+            Self::Mage => "token_emb.word_embeddings.weight",
             Self::Clip => "class_embedding",
             Self::ClipOfTransformers => "embeddings.patch_embedding.weight",
         }
@@ -124,7 +129,9 @@ impl Dialect {
     /// values apart.
     pub(super) fn translate(self, name: &str) -> (String, usize) {
         let (swaps, parts): (&[(&str, &str)], &[&str]) = match self {
-            Self::ResNet | Self::Inception | Self::Timm | Self::DiT => return (name.into(), 0),
+            Self::ResNet | Self::Inception | Self::Timm | Self::DiT | Self::Mage => {
+                return (name.into(), 0);
+            }
             Self::Clip => (&CLIP, &[]),
             Self::ClipOfTransformers => (&CLIP_OF_TRANSFORMERS, &["q_proj", "k_proj", "v_proj"]),
         };
@@ -152,6 +159,16 @@ impl Dialect {
         };
         match self {
             Self::Inception | Self::DiT => None,
+            Self::Mage if MAGE_UNUSED.contains(&first) => Some(UNUSED),
+            Self::Mage if name == "token_emb.position_ids" => Some(COUNTER_OF_PLACES),
+            Self::Mage
+                if first.starts_with("decoder_")
+                    || ["mask_token", "mlm_layer"].contains(&first)
+                    || name.starts_with("vqgan.decoder.") =>
+            {
+                Some(DECODER)
+            }
+            Self::Mage => beside().map(|(_, reason)| *reason),
             Self::ResNet => beside().map(|(_, reason)| *reason),
             Self::Timm if first == "mask_token" || first.starts_with("decoder_") => Some(DECODER),
             Self::Timm => beside().map(|(_, reason)| *reason),
@@ -168,6 +185,10 @@ impl Dialect {
 pub(super) const STEPPED: (&str, &str) = ("model.", "weights without a moving average");
 /// Before the averages.
 pub(super) const AVERAGED: &str = "ema.";
+
+/// What MAGE inherits from timm and does not use.
+const MAGE_UNUSED: [&str; 3] = ["cls_token", "patch_embed", "pos_embed"];
+const UNUSED: &str = "a part that its own forward pass does not use";
 
 const COUNTER_OF_PLACES: &str = "the numbers of the positions, which are known";
 

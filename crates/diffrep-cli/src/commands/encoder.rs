@@ -85,15 +85,24 @@ impl OpenBackbone {
         let (size, channels) = imported.network.input();
         let described = BackboneConfig::preset(kind).is_none();
         ensure!(
-            !described || normalise.is_some() || channels != 3,
+            !described
+                || normalise.is_some()
+                || channels != 3
+                || matches!(config, BackboneConfig::Mage(_)),
             "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
         );
         let normalise = match normalise {
             Some(NormaliseArg::Imagenet) => Normalise::ImageNet,
             Some(NormaliseArg::Clip) => Normalise::Clip,
             Some(NormaliseArg::Half) => Normalise::UnitRange,
-            // Inception takes -1 to 1.
-            None if matches!(config, BackboneConfig::Inception(_)) => Normalise::UnitRange,
+            // Inception takes -1 to 1, and MAGE brings those to what its tokenizer takes.
+            None if matches!(
+                config,
+                BackboneConfig::Inception(_) | BackboneConfig::Mage(_)
+            ) =>
+            {
+                Normalise::UnitRange
+            }
             None if kind.starts_with("clip") => Normalise::Clip,
             None if channels == 3 => Normalise::ImageNet,
             None => Normalise::UnitRange,
@@ -102,8 +111,16 @@ impl OpenBackbone {
             channels == 3 || normalise == Normalise::UnitRange,
             "--normalise {normalise:?} is for networks of 3 channels, this one has {channels}"
         );
-        // 256 for 224 pixels, as most evaluations have it.
-        let short_side = (size * 8).div_ceil(7);
+        let mage = matches!(config, BackboneConfig::Mage(_));
+        ensure!(
+            !mage || normalise == Normalise::UnitRange,
+            "--normalise {normalise:?} is not for MAGE, whose tokenizer takes pixels as they are"
+        );
+        // 256 for 224 pixels, as most evaluations have it; MAGE's own has 292 for 256.
+        let (short_side, filter) = match mage {
+            true => (size * 8 / 7, Filter::Bicubic),
+            false => ((size * 8).div_ceil(7), Filter::Bilinear),
+        };
         Ok(Self {
             name: format!(
                 "{} as {}, {normalise:?}",
@@ -122,10 +139,7 @@ impl OpenBackbone {
                     n => bail!("networks of 1 or 3 channels read images, this one has {n}"),
                 },
                 fit: match fit {
-                    None => Fit::ResizeCrop {
-                        short_side,
-                        filter: Filter::Bilinear,
-                    },
+                    None => Fit::ResizeCrop { short_side, filter },
                     Some(fit) => fit.into(),
                 },
             },

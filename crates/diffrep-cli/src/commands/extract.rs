@@ -48,8 +48,8 @@ pub(crate) struct ExtractArgs {
     #[arg(long)]
     arch: Option<PathBuf>,
     /// Read features from another kind of network than a diffusion model, from clean images: resnet50,
-    /// vit_base_patch16 and others, or a JSON file that describes one. --checkpoint is then what
-    /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE or CLIP published.
+    /// vit_base_patch16, mage_vit_base and others, or a JSON file that describes one. --checkpoint is then what
+    /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE, CLIP or MAGE published.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["t", "arch", "precision", "schedule"])]
     backbone: Option<String>,
     /// What a backbone's pixels are shifted and scaled by; clip for CLIP and imagenet for others without
