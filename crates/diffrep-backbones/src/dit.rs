@@ -5,13 +5,14 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor};
-use diffrep_taps::{Condition, Encoder, Feedback, Sinusoids, TapInfo, TapSet, Taps};
+use diffrep_taps::{
+    Condition, Encoder, Feedback, Sinusoids, TapInfo, TapSet, Taps, Visit, require_image,
+};
 
 use crate::config::ConfigError;
 use crate::dit_config::{DiTConfig, FREQUENCIES};
 use crate::init::{Scheme, randomised};
 use crate::layers::{Linear, zeros};
-use crate::visit::{Visit, require_image};
 use crate::vit::{Attention, Mlp, PatchEmbed, added_to_tokens, as_map};
 use crate::vit_config::Gelu;
 

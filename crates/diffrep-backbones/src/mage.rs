@@ -5,14 +5,13 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 use diffrep_ops::{Activation, group_norm, halve};
-use diffrep_taps::{Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use diffrep_taps::{Condition, Encoder, Feedback, TapInfo, TapSet, Taps, Visit, require_image};
 
 use crate::config::ConfigError;
 use crate::dit::Table;
 use crate::init::{Scheme, randomised};
 use crate::layers::{Conv2d, LayerNorm, zeros};
 use crate::mage_config::MageConfig;
-use crate::visit::{Visit, require_image};
 use crate::vit::{Attention, Block, Mlp, added_to_tokens, as_map};
 use crate::vit_config::Gelu;
 

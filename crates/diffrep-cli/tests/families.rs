@@ -13,6 +13,7 @@ const PIPELINE: &str = "fixtures/generative/unet2d";
 const IMPROVED: &str = "fixtures/generative/improved/model.pt";
 const IMPROVED_ARCH: &str = "fixtures/generative/improved/arch.json";
 const DIT: &str = "fixtures/generative/dit/checkpoint.pt";
+const VAE: &str = "fixtures/latent/sd1";
 const DIT_ARCH: &str = "fixtures/generative/dit/config.json";
 
 fn tensor(file: &Path, name: &str) -> Vec<f32> {
@@ -97,6 +98,68 @@ fn a_folder_of_diffusers_is_inspected_extracted_and_probed() {
         };
         assert_eq!(values(&out), values(&stores[0]));
     }
+}
+
+#[test]
+fn a_diffusion_transformer_reads_images_behind_a_vae() {
+    let dir = tempfile::tempdir().unwrap();
+    let extract = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        let out_text = out.display().to_string();
+        let args = [
+            "extract",
+            IMAGES,
+            "--checkpoint",
+            DIT,
+            "--arch",
+            DIT_ARCH,
+            "--t",
+            "90",
+            "--block",
+            "2,3",
+            "--pool",
+            "2",
+            "--limit",
+            "12",
+            "--dtype",
+            "f32",
+            "--out",
+            &out_text,
+        ];
+        works(&[&args[..], more].concat());
+        tensor(&out.join("shard-00000.safetensors"), "t90_b03_p2")
+    };
+    let mean = extract("mean", &["--vae", VAE]);
+    // Twelve images, 32 channels on 2 x 2 places.
+    assert_eq!(mean.len(), 12 * 32 * 4);
+    // The folder of the VAE alone is the same VAE.
+    let vae = format!("{VAE}/vae");
+    assert_eq!(extract("alone", &["--vae", &vae]), mean);
+    assert_ne!(
+        extract("sampled", &["--vae", VAE, "--latents", "sampled"]),
+        mean
+    );
+    let out = dir.path().join("refused").display().to_string();
+    let refused = |more: &[&str], words: &[&str]| {
+        let args = [
+            "extract",
+            IMAGES,
+            "--checkpoint",
+            DIT,
+            "--arch",
+            DIT_ARCH,
+            "--t",
+            "90",
+            "--block",
+            "2",
+            "--out",
+            &out,
+        ];
+        refuses(&[&args[..], more].concat(), words);
+    };
+    refused(&["--vae", "fixtures/generative/ddpm"], &["ddpm"]);
+    refused(&["--vae", "fixtures"], &["no VAE", "AutoencoderKL"]);
+    refused(&["--vae", VAE, "--prompt", "a bird"], &["reads no text"]);
 }
 
 #[test]
@@ -313,7 +376,7 @@ fn a_diffusion_transformer_is_inspected_and_run_on_latents() {
             "--out",
             &store,
         ],
-        &["reads latents of 4 x 8 x 8"],
+        &["reads latents", "--vae"],
     );
 }
 

@@ -6,6 +6,7 @@ mod diffusers;
 mod error;
 mod folder;
 mod infer;
+mod latent;
 mod load;
 mod names;
 mod presets;
@@ -20,6 +21,10 @@ pub use arch::{ARCH_KEY, ArchSource, PROCESS_KEY, read_arch, resolve};
 pub use backbone::{ImportedBackbone, check_backbone, load_backbone};
 pub use error::{ImportError, Misshapen};
 pub use infer::{Inferred, Unknown, infer};
+pub use latent::{
+    ImportedLatent, LatentDescription, LatentPart, LeftOut, describe_latent, is_latent,
+    load_first_stage, load_latent, read_unet_config,
+};
 pub use load::{Imported, load};
 pub use presets::{preset, preset_names, published_process};
 pub use raw::{RawCheckpoint, TensorInfo};

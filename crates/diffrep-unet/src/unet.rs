@@ -2,9 +2,8 @@
 //! `EncoderUNetModel`; classifier heads for latent features: section 3 of the paper.
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{DType, Device, Distribution, Int, Tensor, module::interpolate};
-use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, resize};
 
 use crate::attention::AttentionBlock;
 use crate::config::{BlockSpec, ConfigError, LayerSpec, Resample, UNetConfig};
@@ -459,14 +458,4 @@ thread_local! {
 /// How many blocks all traversals on this thread have evaluated so far.
 pub fn blocks_evaluated() -> usize {
     BLOCKS_EVALUATED.with(std::cell::Cell::get)
-}
-
-/// Bilinear, corners not aligned; the identity where the size is right already.
-fn resize(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let [_, _, height, width] = map.dims();
-    if [height, width] == size {
-        return map;
-    }
-    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
-    interpolate(map, options.with_output_size(size))
 }

@@ -8,7 +8,12 @@ use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
 use diffrep_backbones::{Backbone, BackboneConfig, DiT, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
-use diffrep_import::{RawCheckpoint, infer_dit, is_dit, load_backbone};
+use diffrep_import::{
+    ImportedLatent, RawCheckpoint, infer_dit, load_backbone, load_first_stage, load_latent,
+};
+use diffrep_latent::{Latent, Latents};
+use diffrep_rng::Key;
+use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
@@ -27,6 +32,8 @@ pub(crate) enum NormaliseArg {
 #[allow(clippy::large_enum_variant, reason = "a process has one or two")]
 pub(crate) enum AnyEncoder {
     Diffusion(UNet),
+    Latent(Latent<diffrep_latent::UNet>),
+    DiT(Latent<DiT>),
     Backbone(Normalised<Backbone>),
 }
 
@@ -34,7 +41,18 @@ impl Encoder for AnyEncoder {
     fn taps(&self) -> Vec<TapInfo> {
         match self {
             Self::Diffusion(network) => network.taps(),
+            Self::Latent(network) => network.taps(),
+            Self::DiT(network) => network.taps(),
             Self::Backbone(network) => network.taps(),
+        }
+    }
+
+    fn first_stage(&self, image: Tensor<4>, keys: &[Key]) -> Tensor<4> {
+        match self {
+            Self::Diffusion(network) => network.first_stage(image, keys),
+            Self::Latent(network) => network.first_stage(image, keys),
+            Self::DiT(network) => network.first_stage(image, keys),
+            Self::Backbone(network) => network.first_stage(image, keys),
         }
     }
 
@@ -47,6 +65,8 @@ impl Encoder for AnyEncoder {
     ) -> Taps {
         match self {
             Self::Diffusion(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::Latent(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::DiT(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Backbone(network) => network.forward_taps(image, condition, wanted, feedback),
         }
     }
@@ -147,26 +167,6 @@ impl OpenBackbone {
     }
 }
 
-/// That a checkpoint is not of a network that reads latents, for commands that have none to give.
-pub(crate) fn refuse_latents(checkpoint: &Path, arch: Option<&Path>) -> Result<()> {
-    let raw = RawCheckpoint::open(checkpoint)?;
-    if !is_dit(&raw) {
-        return Ok(());
-    }
-    let config = match arch {
-        Some(path) => dit_arch(path)?,
-        None => infer_dit(&raw)?,
-    };
-    bail!(
-        "{} holds a diffusion transformer, which reads latents of {} x {} x {}: features of images would need the \
-         VAE that it was trained behind, which is not supported here",
-        checkpoint.display(),
-        config.in_channels,
-        config.image_size,
-        config.image_size
-    );
-}
-
 /// A diffusion transformer with its checkpoint's hash, as `arch` describes it or its tensors tell.
 pub(crate) fn load_dit(
     checkpoint: &Path,
@@ -184,10 +184,138 @@ pub(crate) fn load_dit(
     Ok((network, imported.sha256))
 }
 
+/// A diffusion transformer behind its VAE, with what stands for both in a store's key, and how images
+/// become its input.
+pub(crate) struct OpenDiT {
+    pub(crate) network: Latent<DiT>,
+    pub(crate) name: String,
+    pub(crate) preprocess: Preprocess,
+}
+
+impl OpenDiT {
+    /// Loads a checkpoint and the VAE in a folder. Images are of the null class.
+    pub(crate) fn load(
+        [checkpoint, vae]: [&Path; 2],
+        arch: Option<&Path>,
+        latents: Latents,
+        fit: Option<FitArg>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (network, sha256) = load_dit(checkpoint, arch, device)?;
+        let config = network.config();
+        ensure!(
+            config.null_class,
+            "{} has no null class, and labels are not given to networks",
+            checkpoint.display()
+        );
+        let (first_stage, vae_sha256) = load_first_stage(vae, config.image_size, device)?;
+        let made = first_stage.config();
+        ensure!(
+            made.latent_channels == config.in_channels && made.in_channels == 3,
+            "the VAE in {} makes latents of {} channels of images of {}, and {} reads latents of {}",
+            vae.display(),
+            made.latent_channels,
+            made.in_channels,
+            checkpoint.display(),
+            config.in_channels
+        );
+        let told = Sha256Hex::hash_json(&(config, vae_sha256, latents))?;
+        Ok(Self {
+            name: format!("{sha256} behind a VAE, {}", told.short()),
+            preprocess: Preprocess {
+                size: made.image_size,
+                channels: Channels::Rgb,
+                fit: fit.map_or(Fit::CenterCrop, Fit::from),
+            },
+            network: Latent {
+                first_stage: first_stage.packed(),
+                latents,
+                network,
+                condition: Condition::default(),
+            },
+        })
+    }
+}
+
+/// A latent diffusion model that was told a text, with what stands for it in a store's key, and how
+/// images become its input.
+pub(crate) struct OpenLatent {
+    pub(crate) network: Latent<diffrep_latent::UNet>,
+    pub(crate) name: String,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) schedule: Schedule,
+    /// Tokens of the prompt that had no place.
+    pub(crate) left_out: usize,
+    /// Tokens that a prompt has place for.
+    pub(crate) places: usize,
+}
+
+/// What a latent diffusion model is opened with.
+pub(crate) struct LatentSettings<'a> {
+    /// A folder that describes a single file.
+    pub(crate) arch: Option<&'a Path>,
+    /// Height and width of the images, if not those of the training.
+    pub(crate) size: Option<usize>,
+    /// The text.
+    pub(crate) prompt: &'a str,
+    pub(crate) latents: Latents,
+    pub(crate) fit: Option<FitArg>,
+}
+
+impl OpenLatent {
+    /// Loads a diffusers folder or a file of the original release; its text encoder computes the
+    /// prompt once and is let go.
+    pub(crate) fn load(
+        checkpoint: &Path,
+        settings: &LatentSettings<'_>,
+        device: &Device,
+    ) -> Result<Self> {
+        let ImportedLatent {
+            description,
+            network,
+            first_stage,
+            text,
+            tokenizer,
+            padding,
+            schedule,
+            sha256,
+        } = load_latent(checkpoint, settings.arch, settings.size, device)?;
+        let length = text.config().max_position_embeddings;
+        let tokens = tokenizer.encode(settings.prompt, length, padding)?;
+        let told = Sha256Hex::hash_json(&(&tokens.ids, settings.latents, &description.unet.heads))?;
+        Ok(Self {
+            name: format!("{sha256} told {} ({:?})", told.short(), settings.prompt),
+            preprocess: Preprocess {
+                size: first_stage.config().image_size,
+                channels: match first_stage.config().in_channels {
+                    3 => Channels::Rgb,
+                    other => bail!("a VAE of 3 channels reads images, this one has {other}"),
+                },
+                fit: settings.fit.map_or(Fit::CenterCrop, Fit::from),
+            },
+            network: Latent {
+                first_stage: first_stage.packed(),
+                latents: settings.latents,
+                network,
+                condition: Condition {
+                    context: Some(text.forward(&tokens.ids, device)),
+                    ..Condition::default()
+                },
+            },
+            schedule,
+            left_out: tokens.left_out,
+            places: length - 2,
+        })
+    }
+}
+
 /// The network without what lies behind the last block, where that can be taken off.
 pub(crate) fn up_to(encoder: AnyEncoder, last: BlockIndex) -> AnyEncoder {
     match encoder {
         AnyEncoder::Diffusion(network) => AnyEncoder::Diffusion(network.up_to(last).packed()),
-        backbone @ AnyEncoder::Backbone(_) => backbone,
+        AnyEncoder::Latent(network) => {
+            AnyEncoder::Latent(network.map(|network| network.up_to(last).packed()))
+        }
+        whole @ (AnyEncoder::DiT(_) | AnyEncoder::Backbone(_)) => whole,
     }
 }

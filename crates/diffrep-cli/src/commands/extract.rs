@@ -1,25 +1,25 @@
+mod reader;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_datasets::{Preprocess, Split};
+use diffrep_datasets::Split;
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
-use diffrep_import::{load, read_arch};
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
-use diffrep_schedule::{ProcessSpec, Schedule};
+use diffrep_schedule::ProcessSpec;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
 use crate::commands::data::DataArgs;
-use crate::commands::encoder::{AnyEncoder, NormaliseArg, OpenBackbone, refuse_latents, up_to};
-use crate::commands::input::{
-    FitArg, PrecisionArg, encoder_name, preprocess_of, process_of, training_record,
-};
+use crate::commands::encoder::{AnyEncoder, NormaliseArg, up_to};
+use crate::commands::input::{FitArg, PrecisionArg};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
+use reader::Reader;
 
 /// Write features of images for any set of timesteps, blocks and pools.
 ///
@@ -34,6 +34,10 @@ use crate::printer::{Printer, human_duration};
     diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --out f --dry-run\n  \
     diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f\n  \
     diffrep extract photos/ --checkpoint model.pt --t 90 --block all --pool 1 --worker 0/4 --out f\n  \
+    diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --t 150 --block 18 --pool 2 --out f\n  \
+    diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --size 256 --prompt \"a photo of a bird\" \\\n      \
+    --t 150 --block 15 --out f\n  \
+    diffrep extract photos/ --checkpoint DiT-XL-2-256x256.pt --vae sd-vae-ft-ema/ --t 90 --block 14 --out f\n  \
     diffrep extract photos/ --backbone resnet50 --checkpoint swav_800ep.pth.tar --block 16 --pool 1 --out f")]
 pub(crate) struct ExtractArgs {
     #[command(flatten)]
@@ -41,12 +45,29 @@ pub(crate) struct ExtractArgs {
     /// Which split: train, validation or test.
     #[arg(long, default_value = "train")]
     split: SplitArg,
-    /// The diffusion model: a .pt or .safetensors file, or a folder that diffusers wrote.
+    /// The diffusion model: a .pt, .ckpt or .safetensors file, or a folder that diffusers wrote.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    /// Its architecture as the reference's constructor arguments, where the file does not tell; for
+    /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
     arch: Option<PathBuf>,
+    /// What Stable Diffusion is told about every image; nothing without it. What has no place among
+    /// its 77 tokens is left out.
+    #[arg(long, value_name = "TEXT", conflicts_with = "backbone")]
+    prompt: Option<String>,
+    /// Height and width of images for Stable Diffusion, in pixels, a multiple of 64; those of its
+    /// training without it.
+    #[arg(long, value_name = "PIXELS", conflicts_with = "backbone")]
+    size: Option<usize>,
+    /// The VAE that a diffusion transformer (DiT) was trained behind: a folder of diffusers with an
+    /// AutoencoderKL, such as sd-vae-ft-ema, or a pipeline's.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "backbone")]
+    vae: Option<PathBuf>,
+    /// Latents of Stable Diffusion or a DiT: the mean of their distribution, or a sample drawn by seed, image
+    /// and draw.
+    #[arg(long, default_value = "mean", conflicts_with = "backbone")]
+    latents: LatentsArg,
     /// Read features from another kind of network than a diffusion model, from clean images: resnet50,
     /// vit_base_patch16, mage_vit_base and others, or a JSON file that describes one. --checkpoint is then what
     /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE, CLIP or MAGE published.
@@ -167,6 +188,13 @@ impl std::str::FromStr for BlockArg {
     }
 }
 
+/// Which latents stand for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LatentsArg {
+    Mean,
+    Sampled,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SplitArg {
     Train,
@@ -199,7 +227,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         name,
         preprocess,
         schedule,
-    } = args.reader(&device)?;
+    } = args.reader(&device, printer)?;
     let taps = network.taps();
     let settings = Settings::new(args.wanted(&taps)?, &taps, &schedule)?;
     let job = Extraction {
@@ -292,47 +320,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
-/// A network with all that is needed to read features from it.
-struct Reader {
-    network: AnyEncoder,
-    name: String,
-    preprocess: Preprocess,
-    schedule: Schedule,
-}
-
 impl ExtractArgs {
-    fn reader(&self, device: &Device) -> Result<Reader> {
-        if let Some(kind) = &self.backbone {
-            let open =
-                OpenBackbone::load(kind, &self.checkpoint, self.normalise, self.fit, device)?;
-            return Ok(Reader {
-                network: AnyEncoder::Backbone(open.network),
-                name: open.name,
-                preprocess: open.preprocess,
-                schedule: Schedule::linear(1000),
-            });
-        }
-        refuse_latents(&self.checkpoint, self.arch.as_deref())?;
-        let arch = self.arch.as_deref().map(read_arch).transpose()?;
-        let encoder = load(&self.checkpoint, arch, device)?;
-        let record = training_record(&encoder.metadata)?;
-        let config = encoder.network.config();
-        let process = match self.schedule {
-            Some(process) => process,
-            None => process_of(&encoder.metadata, config)?,
-        };
-        Ok(Reader {
-            name: encoder_name(
-                &encoder.sha256,
-                self.arch.as_ref().map(|_| config),
-                self.precision,
-            )?,
-            preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
-            schedule: process.schedule()?,
-            network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),
-        })
-    }
-
     /// Every timestep, block and pool.
     fn wanted(&self, taps: &[TapInfo]) -> Result<Vec<Setting>> {
         let mut wanted = Vec::new();

@@ -7,32 +7,39 @@ use diffrep_artifact::Sha256Hex;
 use diffrep_backbones::BackboneConfig;
 use diffrep_import::{
     ArchSource, ImportError, RawCheckpoint, Unknown, check, check_backbone, infer, infer_dit,
-    is_dit, read_arch, require_complete, resolve,
+    is_dit, is_latent, read_arch, require_complete, resolve,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{ProcessSpec, ScheduleKind};
 use diffrep_unet::parameter_count;
 use serde_json::{Value, json};
 
+use super::latent;
 use crate::commands::architecture::{Architecture, dit_arch};
 use crate::commands::input::process_of;
+use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
 /// Say what is in a checkpoint: architecture, blocks with shapes, parameters, and what would fail.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  diffrep inspect fixtures/mini/model.safetensors\n  \
-    diffrep inspect 256x256_diffusion_uncond.pt --json\n  diffrep inspect model.pt --arch arch.json"
+    diffrep inspect 256x256_diffusion_uncond.pt --json\n  diffrep inspect stable-diffusion-v1-5/\n  diffrep inspect model.pt --arch arch.json"
 )]
 pub(crate) struct InspectArgs {
-    /// A .pt or .safetensors file, or a folder that diffusers wrote.
+    /// A .pt, .ckpt or .safetensors file, or a folder that diffusers wrote.
     file: PathBuf,
-    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    /// Its architecture as the reference's constructor arguments, where the file does not tell; for
+    /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
     arch: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
+    if is_latent(&args.file) {
+        let device = DeviceSpec::Flex.open()?;
+        return latent::inspect(&args.file, args.arch.as_deref(), &device, printer);
+    }
     let raw = RawCheckpoint::open(&args.file)?;
     let sha256 = raw.sha256()?;
     if is_dit(&raw) {

@@ -6,7 +6,9 @@ use diffrep_import::RawCheckpoint;
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_taps::BlockIndex;
 
+use super::latent;
 use crate::commands::architecture::Architecture;
+use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
 /// Count a network's parameters: all of them, and those that features of a block need (Table 10).
@@ -18,6 +20,7 @@ use crate::printer::Printer;
     diffrep params\n  \
     diffrep params 256x256_diffusion_uncond\n  \
     diffrep params 256x256_diffusion_uncond --block 24 --json\n  \
+    diffrep params stable-diffusion-1 --block 18\n  \
     diffrep params fixtures/mini/model.safetensors")]
 pub(crate) struct ParamsArgs {
     /// A published network by name, a checkpoint or a folder that diffusers wrote, or an architecture in
@@ -32,6 +35,10 @@ pub(crate) fn run(args: &ParamsArgs, printer: Printer) -> Result<()> {
     let Some(network) = &args.network else {
         return list(printer);
     };
+    let device = DeviceSpec::Flex.open()?;
+    if let Some(config) = latent::named(network, &device)? {
+        return latent::params(network, &config, args.block, &device, printer);
+    }
     let architecture = architecture(network)?;
     let total = architecture.parameters()?;
     let taps = architecture.taps()?;
@@ -91,7 +98,8 @@ fn architecture(network: &str) -> Result<Architecture> {
     }
     let path = PathBuf::from(network);
     if !path.exists() {
-        let names: Vec<&str> = Architecture::names().collect();
+        let latent = diffrep_latent::UNetConfig::preset_names();
+        let names: Vec<&str> = Architecture::names().chain(latent).collect();
         bail!(
             "`{network}` is no file, no folder and no published network; those are {}",
             names.join(", ")
@@ -113,6 +121,7 @@ fn list(printer: Printer) -> Result<()> {
             counts.push((name, known.taps()?.len(), known.parameters()?));
         }
     }
+    counts.extend(latent::published(&DeviceSpec::Flex.open()?)?);
     if printer.json() {
         let all: Vec<_> = counts
             .iter()
