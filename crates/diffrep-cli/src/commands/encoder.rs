@@ -9,6 +9,7 @@ use diffrep_artifact::{Sha256Hex, read_json};
 use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
 use diffrep_import::load_backbone;
+use diffrep_plan::PlannedBackbone;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
@@ -59,6 +60,11 @@ pub(crate) struct OpenBackbone {
 }
 
 impl OpenBackbone {
+    /// Loads the network that an experiment names.
+    pub(crate) fn planned(planned: &PlannedBackbone, device: &Device) -> Result<Self> {
+        Self::load(&planned.backbone, &planned.checkpoint, None, None, device)
+    }
+
     /// Loads a checkpoint as a known network, or as the one that a JSON file describes.
     pub(crate) fn load(
         kind: &str,
