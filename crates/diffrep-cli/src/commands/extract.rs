@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use diffrep_datasets::{Preprocess, Split};
@@ -300,6 +300,15 @@ struct Reader {
 }
 
 impl ExtractArgs {
+    /// That a scheduler may start several of this command.
+    pub(crate) fn check_shared(&self) -> Result<()> {
+        ensure!(
+            matches!(self.worker, WorkerArg::Auto),
+            "leave --worker out: each worker finds its place by what the scheduler tells it"
+        );
+        Ok(())
+    }
+
     fn reader(&self, device: &Device) -> Result<Reader> {
         if let Some(kind) = &self.backbone {
             let open =
