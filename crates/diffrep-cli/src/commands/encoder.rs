@@ -10,6 +10,7 @@ use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
 use diffrep_import::{ImportedLatent, load_backbone, load_latent};
 use diffrep_latent::{Latent, Latents};
+use diffrep_plan::PlannedBackbone;
 use diffrep_rng::Key;
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
@@ -73,6 +74,11 @@ pub(crate) struct OpenBackbone {
 }
 
 impl OpenBackbone {
+    /// Loads the network that an experiment names.
+    pub(crate) fn planned(planned: &PlannedBackbone, device: &Device) -> Result<Self> {
+        Self::load(&planned.backbone, &planned.checkpoint, None, None, device)
+    }
+
     /// Loads a checkpoint as a known network, or as the one that a JSON file describes.
     pub(crate) fn load(
         kind: &str,

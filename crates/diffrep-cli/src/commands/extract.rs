@@ -326,6 +326,15 @@ struct Reader {
 }
 
 impl ExtractArgs {
+    /// That a scheduler may start several of this command.
+    pub(crate) fn check_shared(&self) -> Result<()> {
+        ensure!(
+            matches!(self.worker, WorkerArg::Auto),
+            "leave --worker out: each worker finds its place by what the scheduler tells it"
+        );
+        Ok(())
+    }
+
     fn reader(&self, device: &Device, printer: Printer) -> Result<Reader> {
         if let Some(kind) = &self.backbone {
             let open =
