@@ -6,7 +6,6 @@ use clap::{Args, ValueEnum};
 use diffrep_datasets::{Preprocess, Split};
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
 use diffrep_import::{is_latent, load, read_arch};
-use diffrep_latent::Latents;
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::{Schedule, ScheduleKind};
@@ -16,7 +15,7 @@ use serde::Serialize;
 
 use crate::commands::data::DataArgs;
 use crate::commands::encoder::{
-    AnyEncoder, LatentSettings, NormaliseArg, OpenBackbone, OpenLatent, up_to,
+    AnyEncoder, LatentSettings, LatentsArg, NormaliseArg, OpenBackbone, OpenLatent, up_to,
 };
 use crate::commands::input::{
     FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
@@ -183,13 +182,6 @@ impl std::str::FromStr for BlockArg {
                 .map_err(|_| "a block is a number from 1, or `all`".into()),
         }
     }
-}
-
-/// Which latents stand for an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LatentsArg {
-    Mean,
-    Sampled,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -390,19 +382,13 @@ impl ExtractArgs {
                 arch: self.arch.as_deref(),
                 size: self.size,
                 prompt: self.prompt.as_deref().unwrap_or_default(),
-                latents: match self.latents {
-                    LatentsArg::Mean => Latents::Mean,
-                    LatentsArg::Sampled => Latents::Sampled,
-                },
+                latents: self.latents.into(),
                 fit: self.fit,
             },
             device,
         )?;
-        if open.left_out > 0 {
-            printer.say(&format!(
-                "the prompt has {} tokens too many: the network was told the first {}",
-                open.left_out, open.places
-            ));
+        if let Some(sentence) = open.cut() {
+            printer.say(&sentence);
         }
         Ok(Reader {
             network: AnyEncoder::Latent(open.network),
