@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{gelu, gelu_approximate, sigmoid, softmax};
+use burn::tensor::activation::{gelu_approximate, sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
+use diffrep_ops::gelu;
 use diffrep_taps::{
     BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, Visit, require_image,
 };

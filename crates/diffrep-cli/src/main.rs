@@ -48,11 +48,28 @@ enum Command {
     Params(commands::params::ParamsArgs),
     Import(commands::import::ImportArgs),
     Forward(commands::forward::ForwardArgs),
+    Launch(commands::launch::LaunchArgs),
 }
 
 fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse()
         .map_err(|_| "levels are off, error, warn, info, debug and trace".into())
+}
+
+/// Whether several workers share the work of a command; an error if it is not one that can be launched.
+fn shares_work(command: &[String]) -> anyhow::Result<bool> {
+    let words = std::iter::once("diffrep").chain(command.iter().map(String::as_str));
+    match Cli::try_parse_from(words).map(|cli| cli.command) {
+        Ok(Command::Launch(_)) => anyhow::bail!("`launch` cannot launch itself"),
+        Ok(Command::Extract(args)) => args.check_shared().map(|()| true),
+        Ok(_) => Ok(false),
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let first = first.trim_start_matches("error: ");
+            anyhow::bail!("what is to be launched is no command of diffrep: {first}")
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -82,6 +99,8 @@ fn main() -> ExitCode {
         Command::Params(args) => commands::params::run(args, printer),
         Command::Import(args) => commands::import::run(args, printer),
         Command::Forward(args) => commands::forward::run(args, printer),
+        Command::Launch(args) => shares_work(args.command())
+            .and_then(|shares| commands::launch::run(args, shares, printer)),
     };
     let result = result.and_then(|()| match printer::unsaid() {
         None => Ok(()),

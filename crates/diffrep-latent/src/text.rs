@@ -2,8 +2,9 @@
 //! Diffusion 2 uses the last layer but one.
 
 use burn::module::Module;
-use burn::tensor::activation::{gelu, sigmoid};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use diffrep_ops::gelu;
 
 use crate::attention::attend;
 use crate::config::{ConfigError, TextConfig, TextGelu};

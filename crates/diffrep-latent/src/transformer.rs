@@ -1,6 +1,6 @@
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::gelu};
-use diffrep_ops::Activation;
+use burn::tensor::{Device, Tensor};
+use diffrep_ops::{Activation, gelu};
 
 use crate::attention::Attention;
 use crate::layers::{GroupNorm, LayerNorm, Linear};

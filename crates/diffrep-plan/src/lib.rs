@@ -118,6 +118,12 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|(name, _)| *name)
 }
 
+/// A name with nothing in it that a file's name had better not have.
+fn file_name(name: &str) -> String {
+    name.to_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
 /// That no two of a list have the same name.
 fn distinct<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();

@@ -12,6 +12,7 @@ use diffrep_import::{
     ImportedLatent, RawCheckpoint, infer_dit, load_backbone, load_first_stage, load_latent,
 };
 use diffrep_latent::{Latent, Latents};
+use diffrep_plan::PlannedBackbone;
 use diffrep_rng::Key;
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
@@ -80,6 +81,11 @@ pub(crate) struct OpenBackbone {
 }
 
 impl OpenBackbone {
+    /// Loads the network that an experiment names.
+    pub(crate) fn planned(planned: &PlannedBackbone, device: &Device) -> Result<Self> {
+        Self::load(&planned.backbone, &planned.checkpoint, None, None, device)
+    }
+
     /// Loads a checkpoint as a known network, or as the one that a JSON file describes.
     pub(crate) fn load(
         kind: &str,
@@ -244,10 +250,25 @@ pub(crate) struct OpenLatent {
     pub(crate) name: String,
     pub(crate) preprocess: Preprocess,
     pub(crate) schedule: Schedule,
-    /// Tokens of the prompt that had no place.
-    pub(crate) left_out: usize,
-    /// Tokens that a prompt has place for.
-    pub(crate) places: usize,
+    /// Tokens of the prompt that had no place, and how many had one.
+    left_out: usize,
+    places: usize,
+}
+
+/// Which latents stand for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LatentsArg {
+    Mean,
+    Sampled,
+}
+
+impl From<LatentsArg> for Latents {
+    fn from(latents: LatentsArg) -> Self {
+        match latents {
+            LatentsArg::Mean => Self::Mean,
+            LatentsArg::Sampled => Self::Sampled,
+        }
+    }
 }
 
 /// What a latent diffusion model is opened with.
@@ -305,6 +326,16 @@ impl OpenLatent {
             schedule,
             left_out: tokens.left_out,
             places: length - 2,
+        })
+    }
+
+    /// That the prompt was cut, if it was.
+    pub(crate) fn cut(&self) -> Option<String> {
+        (self.left_out > 0).then(|| {
+            format!(
+                "the prompt has {} tokens too many: the network was told the first {}",
+                self.left_out, self.places
+            )
         })
     }
 }

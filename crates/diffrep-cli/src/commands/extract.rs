@@ -2,7 +2,7 @@ mod reader;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use diffrep_datasets::Split;
@@ -15,7 +15,7 @@ use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
 use crate::commands::data::DataArgs;
-use crate::commands::encoder::{AnyEncoder, NormaliseArg, up_to};
+use crate::commands::encoder::{AnyEncoder, LatentsArg, NormaliseArg, up_to};
 use crate::commands::input::{FitArg, PrecisionArg};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
@@ -188,13 +188,6 @@ impl std::str::FromStr for BlockArg {
     }
 }
 
-/// Which latents stand for an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LatentsArg {
-    Mean,
-    Sampled,
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SplitArg {
     Train,
@@ -321,6 +314,15 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
 }
 
 impl ExtractArgs {
+    /// That a scheduler may start several of this command.
+    pub(crate) fn check_shared(&self) -> Result<()> {
+        ensure!(
+            matches!(self.worker, WorkerArg::Auto),
+            "leave --worker out: each worker finds its place by what the scheduler tells it"
+        );
+        Ok(())
+    }
+
     /// Every timestep, block and pool.
     fn wanted(&self, taps: &[TapInfo]) -> Result<Vec<Setting>> {
         let mut wanted = Vec::new();

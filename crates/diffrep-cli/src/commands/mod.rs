@@ -15,6 +15,7 @@ pub(crate) mod import;
 pub(crate) mod input;
 pub(crate) mod inspect;
 pub(crate) mod latent;
+pub(crate) mod launch;
 pub(crate) mod params;
 pub(crate) mod preprocess;
 pub(crate) mod pretrain;

@@ -4,11 +4,12 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use diffrep_datasets::Preprocess;
 use diffrep_import::{RawCheckpoint, is_dit, is_latent, load, read_arch};
-use diffrep_latent::Latents;
 use diffrep_schedule::{Schedule, ScheduleKind};
 
-use super::{ExtractArgs, LatentsArg};
-use crate::commands::encoder::{AnyEncoder, LatentSettings, OpenBackbone, OpenDiT, OpenLatent};
+use super::ExtractArgs;
+use crate::commands::encoder::{
+    AnyEncoder, LatentSettings, LatentsArg, OpenBackbone, OpenDiT, OpenLatent,
+};
 use crate::commands::input::{
     PrecisionArg, encoder_name, preprocess_of, process_of, training_record,
 };
@@ -66,13 +67,6 @@ impl ExtractArgs {
         })
     }
 
-    fn latents(&self) -> Latents {
-        match self.latents {
-            LatentsArg::Mean => Latents::Mean,
-            LatentsArg::Sampled => Latents::Sampled,
-        }
-    }
-
     /// A diffusion transformer behind its VAE.
     fn transformer(&self, device: &Device) -> Result<Reader> {
         ensure!(
@@ -94,7 +88,7 @@ impl ExtractArgs {
         let open = OpenDiT::load(
             [&self.checkpoint, vae],
             self.arch.as_deref(),
-            self.latents(),
+            self.latents.into(),
             self.fit,
             device,
         )?;
@@ -127,16 +121,13 @@ impl ExtractArgs {
                 arch: self.arch.as_deref(),
                 size: self.size,
                 prompt: self.prompt.as_deref().unwrap_or_default(),
-                latents: self.latents(),
+                latents: self.latents.into(),
                 fit: self.fit,
             },
             device,
         )?;
-        if open.left_out > 0 {
-            printer.say(&format!(
-                "the prompt has {} tokens too many: the network was told the first {}",
-                open.left_out, open.places
-            ));
+        if let Some(sentence) = open.cut() {
+            printer.say(&sentence);
         }
         Ok(Reader {
             network: AnyEncoder::Latent(open.network),

@@ -143,27 +143,25 @@ fn with_assets(plans: Vec<(Plan, String)>) -> Result<(Vec<(Plan, String)>, Vec<S
 
 /// A path that is not there, with the way to it.
 fn hint(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let known = diffrep_fetch::find(&stem).is_some();
-    let folder = path.parent().filter(|_| path.extension().is_some());
-    match folder {
-        _ if path.starts_with("fixtures") => format!(
-            "{} (paths in experiments start at the folder in which the command runs: run it in the root of the \
-             clone)",
-            path.display()
-        ),
-        _ if !known => path.display().to_string(),
-        Some(folder) => format!(
-            "{} (`diffrep fetch {stem} --out {}`)",
-            path.display(),
-            folder.display()
-        ),
-        None => format!(
-            "{} (`diffrep fetch {stem} --out {}`)",
-            path.display(),
-            path.display()
-        ),
+    let shown = path.display();
+    if path.starts_with("fixtures") {
+        return format!(
+            "{shown} (paths in experiments start at the folder in which the command runs: run it in the root of the \
+             clone)"
+        );
     }
+    let Some(asset) = diffrep_fetch::find_path(path) else {
+        return shown.to_string();
+    };
+    let folder = match asset.kind {
+        diffrep_fetch::Kind::DataSet => path,
+        diffrep_fetch::Kind::Checkpoint => path.parent().unwrap_or(path),
+    };
+    format!(
+        "{shown} (`diffrep fetch {} --out {}`)",
+        asset.name,
+        folder.display()
+    )
 }
 
 /// The experiments asked for, each with its scale.

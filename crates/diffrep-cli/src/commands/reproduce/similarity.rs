@@ -188,13 +188,7 @@ pub(super) fn run(
         against("the same network with random weights".into(), layers)?;
     }
     for planned in &scale.networks {
-        let open = OpenBackbone::load(
-            &planned.backbone,
-            &planned.checkpoint,
-            None,
-            None,
-            place.device,
-        )?;
+        let open = OpenBackbone::planned(planned, place.device)?;
         let layers = reader.backbone(&open.network, dim, open.preprocess, &planned.name)?;
         against(planned.name.clone(), layers)?;
     }
