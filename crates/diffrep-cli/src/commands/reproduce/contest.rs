@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{Experiment, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
@@ -15,9 +15,12 @@ use diffrep_report::{
 };
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::finished::Finished;
-use super::{Ground, Place, against_published, orientation};
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known, Standing};
+use super::{Ground, Place, against_published, heads, orientation, transfer, tune};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -172,6 +175,54 @@ impl<'a> Contest<'a> {
         let table = to_terminal_table(&shown.table());
         Finished::write(&record, &report, table, dir, start)
     }
+}
+
+/// What the record of a contest tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let (schema, record) = match told::record::<Results<Value>>(path, tune::SCHEMA) {
+        Ok(record) => (tune::SCHEMA, record),
+        Err(_) => (heads::SCHEMA, told::record(path, heads::SCHEMA)?),
+    };
+    let results = &record.data;
+    let streamed = results.settings["feed"].get("streamed").is_some();
+    let words = match schema {
+        tune::SCHEMA => tune::WORDS,
+        _ if streamed => heads::STREAMED,
+        _ => heads::WORDS,
+    };
+    let seeds: Vec<u64> = serde_json::from_value(results.settings["seeds"].clone())
+        .context("`settings.seeds` of the record")?;
+    let shown = Shown {
+        words,
+        seeds: &seeds,
+        results,
+    };
+    let right = |entry: &Entry| -> Vec<Vec<bool>> {
+        entry
+            .scores
+            .iter()
+            .map(|score| score.correct.0.clone())
+            .collect()
+    };
+    let standings = results.contenders.iter().map(|entry| Standing {
+        name: entry.name.clone(),
+        test: entry.test,
+        correct: right(entry),
+        control: None,
+    });
+    let mut standings: Vec<Standing> = standings.collect();
+    if let Some(pixels) = standings
+        .iter()
+        .position(|one| one.name == transfer::PIXELS)
+    {
+        let (ours, theirs) = (&standings[0].correct, &standings[pixels].correct);
+        let ahead = paired_bootstrap_seeds(ours, theirs, RESAMPLES, LEVEL, 0)?;
+        standings[pixels].control = Some(ahead);
+    }
+    Ok(Found {
+        standings,
+        ..shown.report(known.title, &record).into()
+    })
 }
 
 /// A contest as a reader sees it.
@@ -500,7 +551,7 @@ impl<S: Serialize> Shown<'_, S> {
         }
         pairs.push(("settings SHA-256".into(), p.config_sha256.to_string()));
         Section {
-            title: "Protocol".into(),
+            title: PROTOCOL.into(),
             blocks: vec![
                 Block::Paragraph(self.words.protocol.into()),
                 Block::KeyValues(pairs),

@@ -1,16 +1,18 @@
 //! `diffrep reproduce`: runs an experiment file and writes its report.
 
 mod contest;
+pub(crate) mod cost;
 mod document;
 mod ensemble;
 mod finished;
 mod heads;
 mod pictures;
 mod probe;
-mod protocol;
+pub(crate) mod protocol;
 mod results;
 pub(crate) mod select;
 mod similarity;
+pub(crate) mod told;
 mod transfer;
 mod tune;
 
@@ -33,6 +35,7 @@ use diffrep_unet::UNet;
 
 use crate::commands::data::DataArgs;
 use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::report;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -41,7 +44,8 @@ use crate::printer::Printer;
 /// Results of each lie in runs/NAME-SCALE: `report.html`, `report.md`, `results.json`, and for a probe
 /// its head as `head.safetensors` for `diffrep classify`. Features and finished steps lie in runs/features
 /// and runs/steps, where experiments share them: what two of them need is computed once, and nothing when
-/// the same command is given again.
+/// the same command is given again. After several experiments, runs/report.html, runs/report.md and
+/// runs/results.json are about all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep reproduce --quick\n  \
@@ -102,6 +106,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
         if plans.len() > 1 {
             printer.say(&format!("{}: {}", plan.name(), plan.title()));
         }
+        let meter = cost::Meter::begin();
         match plan {
             Plan::Probe(experiment) => probe::run(experiment, scale, &place)?,
             Plan::Heads(experiment) => heads::run(experiment, scale, &place)?,
@@ -111,6 +116,10 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Transfer(experiment) => transfer::run(experiment, scale, &place)?,
             Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
         }
+        meter.end(&dir)?;
+    }
+    if plans.len() > 1 {
+        collate(&plans, &args.runs, printer)?;
     }
     if !lacking.is_empty() {
         bail!(
@@ -119,6 +128,19 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             lacking.len() + plans.len()
         );
     }
+    Ok(())
+}
+
+/// One page over all experiments of this run.
+fn collate(plans: &[(Plan, String)], runs: &Path, printer: Printer) -> Result<()> {
+    let known: Vec<&Plan> = plans.iter().map(|(plan, _)| plan).collect();
+    let told = plans.iter().map(|(plan, scale)| {
+        let dir = runs.join(format!("{}-{scale}", plan.name()));
+        told::Told::read(&dir, &known)
+    });
+    let mut told: Vec<told::Told> = told.collect::<Result<_>>()?;
+    let pages = report::write(&mut told, &runs.join("report.html"), report::Extent::Whole)?;
+    printer.say(&format!("all of them: {}", pages.page.display()));
     Ok(())
 }
 
