@@ -169,13 +169,13 @@ def pickled(thing, legacy=False):
 
 
 weights = OrderedDict([("out.weight", Tensor((2, 3), (3, 1))), ("out.bias", Tensor((2,), (1,)))])
-write("checkpoint/pickle", pickled(weights))
-write("checkpoint/wrapped", pickled({"epoch": 3, "state_dict": weights, "opt": [1.5, None, True, "x"]}))
+write("pickle/pickle", pickled(weights))
+write("pickle/wrapped", pickled({"epoch": 3, "state_dict": weights, "opt": [1.5, None, True, "x"]}))
 write(
-    "checkpoint/zip.pt",
+    "pickle/zip.pt",
     stored({"a/data.pkl": pickled(weights), "a/byteorder": b"little", "a/data/0": floats, "a/version": b"3\n"}),
 )
 legacy = b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
 legacy += pickled(weights, legacy=True) + pickle.dumps(["0"], protocol=2) + struct.pack("<q", 6) + floats
-write("checkpoint/legacy.pt", legacy)
+write("pickle/legacy.pt", legacy)
 write("checkpoint/safetensors", safetensors({"out.weight": ("F32", [2, 3], floats)}, {"format": "pt"}))

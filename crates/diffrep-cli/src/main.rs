@@ -4,6 +4,8 @@ mod commands;
 mod device;
 mod memory;
 mod printer;
+#[cfg(test)]
+mod typed;
 
 use std::process::ExitCode;
 
