@@ -4,6 +4,8 @@ mod commands;
 mod device;
 mod printer;
 mod process;
+#[cfg(test)]
+mod typed;
 
 use std::process::ExitCode;
 
