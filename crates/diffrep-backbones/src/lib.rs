@@ -22,7 +22,9 @@ pub use fid::{FID_SIZE, FidInput, fid_input};
 pub use inception::{FidFeatures, InceptionConfig, InceptionV3};
 pub use layers::{BatchNorm, Conv2d, LayerNorm, Linear};
 pub use mixed::{InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, Unit};
-pub use names::{NamedTensor, named_tensors, parameter_count, state_dict, with_state_dict};
+pub use names::{
+    NamedTensor, is_statistic, named_tensors, parameter_count, state_dict, with_state_dict,
+};
 pub use normalised::Normalised;
 pub use resnet::{Basic, BlockKind, Bottleneck, Downsample, ResNet, ResNetConfig, Residual, Stem};
 pub use vit::{Attention, Block, Mlp, PatchEmbed, ViT};

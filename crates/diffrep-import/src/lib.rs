@@ -27,4 +27,4 @@ pub use raw::{RawCheckpoint, TensorInfo};
 pub use report::{Fate, ImportReport, TensorReport, check, require_complete};
 pub use sniff::Container;
 pub use values::Dtype;
-pub use write::{WeightDtype, write, write_tensors};
+pub use write::{WeightDtype, write, write_backbone, write_tensors};

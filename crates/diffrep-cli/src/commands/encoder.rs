@@ -1,5 +1,6 @@
 //! The network that features are read from: a diffusion model, or one that it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,12 +12,13 @@ use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
 use diffrep_import::{ImportedLatent, load_backbone, load_latent};
 use diffrep_latent::{Latent, Latents};
 use diffrep_plan::PlannedBackbone;
+use diffrep_pretrain::{BackboneTraining, TrainingRecord};
 use diffrep_rng::Key;
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
-use super::input::FitArg;
+use super::input::{FitArg, TRAINING_KEY};
 
 /// What a backbone's pixels are shifted and scaled by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,26 +89,22 @@ impl OpenBackbone {
         fit: Option<FitArg>,
         device: &Device,
     ) -> Result<Self> {
-        let config = match BackboneConfig::preset(kind) {
-            Some(config) => config,
-            None if kind.ends_with(".json") => read_json(kind)?,
-            None => bail!(
-                "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
-                BackboneConfig::preset_names().join(", ")
-            ),
-        };
+        let config = described(kind)?;
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
-        let described = BackboneConfig::preset(kind).is_none();
+        let trained = trained_here(&imported.metadata)?;
+        let published = BackboneConfig::preset(kind).is_some() || trained.is_some();
         ensure!(
-            !described || normalise.is_some() || channels != 3,
+            published || normalise.is_some() || channels != 3,
             "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
         );
         let normalise = match normalise {
             Some(NormaliseArg::Imagenet) => Normalise::ImageNet,
             Some(NormaliseArg::Clip) => Normalise::Clip,
             Some(NormaliseArg::Half) => Normalise::UnitRange,
+            // This project trains on -1 to 1.
+            None if trained.is_some() => Normalise::UnitRange,
             // Inception takes -1 to 1.
             None if matches!(config, BackboneConfig::Inception(_)) => Normalise::UnitRange,
             None if kind.starts_with("clip") => Normalise::Clip,
@@ -131,17 +129,14 @@ impl OpenBackbone {
             },
             preprocess: Preprocess {
                 size,
-                channels: match channels {
-                    1 => Channels::GreyFromColour,
-                    3 => Channels::Rgb,
-                    n => bail!("networks of 1 or 3 channels read images, this one has {n}"),
-                },
-                fit: match fit {
-                    None => Fit::ResizeCrop {
+                channels: super::input::channels(channels)?,
+                fit: match (fit, trained) {
+                    (Some(fit), _) => fit.into(),
+                    (None, Some(trained)) => trained.config.preprocess.fit,
+                    (None, None) => Fit::ResizeCrop {
                         short_side,
                         filter: Filter::Bilinear,
                     },
-                    Some(fit) => fit.into(),
                 },
             },
         })
@@ -218,6 +213,29 @@ impl OpenLatent {
             places: length - 2,
         })
     }
+}
+
+/// A known network by name, or the one that a JSON file describes.
+pub(crate) fn described(kind: &str) -> Result<BackboneConfig> {
+    match BackboneConfig::preset(kind) {
+        Some(config) => Ok(config),
+        None if kind.ends_with(".json") => Ok(read_json(kind)?),
+        None => bail!(
+            "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
+            BackboneConfig::preset_names().join(", ")
+        ),
+    }
+}
+
+/// What a backbone's file says of its training, if this project trained it.
+fn trained_here(
+    metadata: &BTreeMap<String, String>,
+) -> Result<Option<TrainingRecord<BackboneTraining>>> {
+    metadata
+        .get(TRAINING_KEY)
+        .map(|text| serde_json::from_str(text))
+        .transpose()
+        .context("the training record in the checkpoint cannot be read")
 }
 
 /// The network without what lies behind the last block, where that can be taken off.

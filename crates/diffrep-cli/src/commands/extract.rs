@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_datasets::{Preprocess, Split};
+use diffrep_datasets::Preprocess;
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
 use diffrep_import::{is_latent, load, read_arch};
 use diffrep_latent::Latents;
@@ -14,7 +14,7 @@ use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
-use crate::commands::data::DataArgs;
+use crate::commands::data::{DataArgs, SplitArg};
 use crate::commands::encoder::{
     AnyEncoder, LatentSettings, NormaliseArg, OpenBackbone, OpenLatent, up_to,
 };
@@ -193,13 +193,6 @@ enum LatentsArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SplitArg {
-    Train,
-    Validation,
-    Test,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum DtypeArg {
     F32,
     F16,
@@ -208,12 +201,7 @@ enum DtypeArg {
 
 pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let split = match args.split {
-        SplitArg::Train => Split::Train,
-        SplitArg::Validation => Split::Validation,
-        SplitArg::Test => Split::Test,
-    };
-    let dataset = args.data.open(split)?;
+    let dataset = args.data.open(args.split.split())?;
     let dataset = match args.limit {
         Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
         None => dataset,

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::finished::Finished;
+use super::generation::{Generated, Generation};
 use super::protocol::PROTOCOL;
 use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, against_published, heads, orientation, transfer, tune};
@@ -36,6 +37,8 @@ struct Results<S> {
     data: Counts,
     resamples: usize,
     contenders: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<Generation>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -78,11 +81,11 @@ pub(super) struct Words {
 }
 
 /// Contenders so far; the first is the one that the others are compared with.
-#[derive(Debug)]
 pub(super) struct Contest<'a> {
     words: Words,
     seeds: &'a [u64],
     entries: Vec<Entry>,
+    generated: Option<Generated>,
 }
 
 impl<'a> Contest<'a> {
@@ -91,7 +94,13 @@ impl<'a> Contest<'a> {
             words,
             seeds,
             entries: Vec::new(),
+            generated: None,
         }
+    }
+
+    /// Takes in what the network draws, beside what is read from it.
+    pub(super) fn generate(&mut self, generated: Generated) {
+        self.generated = Some(generated);
     }
 
     /// Takes the scores of a contender in, one for each seed.
@@ -145,6 +154,7 @@ impl<'a> Contest<'a> {
         start: Instant,
     ) -> Result<Finished> {
         let scale = experiment.scale(scale_name)?;
+        let (generation, drawn) = self.generated.map(Generated::section).unzip();
         let results = Results {
             scale: scale_name.into(),
             settings: scale.clone(),
@@ -157,6 +167,7 @@ impl<'a> Contest<'a> {
             },
             resamples: RESAMPLES,
             contenders: self.entries,
+            generation,
         };
         let record = ground.record(
             self.words.schema,
@@ -171,7 +182,10 @@ impl<'a> Contest<'a> {
             seeds: self.seeds,
             results: &record.data,
         };
-        let report = shown.report(&experiment.title, &record);
+        let mut report = shown.report(&experiment.title, &record);
+        // Before how it was measured.
+        let last = report.sections.len().saturating_sub(1);
+        report.sections.splice(last..last, drawn);
         let table = to_terminal_table(&shown.table());
         Finished::write(&record, &report, table, dir, start)
     }
@@ -303,10 +317,13 @@ impl<S: Serialize> Shown<'_, S> {
             .iter()
             .map(|entry| entry.test.mean)
             .fold(0.0, f64::max);
+        let generation = results.generation.as_ref();
         let rows = results.contenders.iter().map(|entry| {
             let chosen = entry.scores.first();
+            // What reads no maps of the diffusion model is another network, which draws nothing.
+            let draws = chosen.is_some_and(|score| score.candidate.is_some());
             let accuracy = Cell::number(entry.test.mean * PERCENT, 2);
-            vec![
+            let mut row = vec![
                 Cell::text(entry.name.clone()),
                 chosen
                     .and_then(|s| s.candidate.as_ref())
@@ -333,8 +350,23 @@ impl<S: Serialize> Shown<'_, S> {
                         d.high * PERCENT
                     ))
                 }),
-            ]
+            ];
+            row.extend(generation.map(|generation| match draws {
+                true => Cell::number(generation.distance(), 2),
+                false => Cell::missing(),
+            }));
+            row
         });
+        let mut columns = vec![
+            Column::text(self.words.one),
+            Column::text("reads"),
+            Column::number("parameters"),
+            Column::number("rate"),
+            Column::number("top-1").with_unit("%"),
+            Column::number("range").with_unit("%"),
+            Column::number("ahead by").with_unit("points"),
+        ];
+        columns.extend(generation.map(|generation| Column::number(generation.distance_name())));
         Table {
             caption: format!(
                 "Top-1 accuracy on the {} test images, read once a seed ({} seeds). Block, rate and decay \
@@ -344,15 +376,7 @@ impl<S: Serialize> Shown<'_, S> {
                 self.seeds.len(),
                 results.data.validation
             ),
-            columns: vec![
-                Column::text(self.words.one),
-                Column::text("reads"),
-                Column::number("parameters"),
-                Column::number("rate"),
-                Column::number("top-1").with_unit("%"),
-                Column::number("range").with_unit("%"),
-                Column::number("ahead by").with_unit("points"),
-            ],
+            columns,
             rows: rows.collect(),
             highlight: Vec::new(),
         }

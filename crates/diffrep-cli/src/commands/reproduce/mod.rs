@@ -2,9 +2,11 @@
 
 mod contest;
 pub(crate) mod cost;
+mod denoising;
 mod document;
 mod ensemble;
 mod finished;
+mod generation;
 mod heads;
 mod pictures;
 mod probe;
@@ -53,8 +55,8 @@ use crate::printer::Printer;
     diffrep reproduce table1 --scale paper --device cuda:0\n  \
     diffrep reproduce my-experiment.toml --scale mine")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1, figure2, figure4, figure5, figure6, figure7, table1, table2, table3, table6,
-    /// ensemble, select), or TOML files of your own; all that have the scale without it. `smoke` is
+    /// Experiments by name (figure1 to figure7, table1, table2, table3, table6, ensemble,
+    /// select), or TOML files of your own; all that have the scale without it. `smoke` is
     /// `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiments.
@@ -115,6 +117,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Select(experiment) => select::run(experiment, scale, &place)?,
             Plan::Transfer(experiment) => transfer::run(experiment, scale, &place)?,
             Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
+            Plan::Denoising(experiment) => denoising::run(experiment, scale, &place)?,
         }
         meter.end(&dir)?;
     }
@@ -333,9 +336,9 @@ fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {
 }
 
 /// Runs a step with its progress shown.
-pub(crate) fn watched<T>(
+pub(crate) fn watched<T, E: Into<anyhow::Error>>(
     printer: Printer,
-    step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, diffrep_probe::ProbeError>,
+    step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, E>,
 ) -> Result<T> {
     let mut shown: Option<(String, crate::printer::Progress)> = None;
     let result = step(&mut |progress| match progress {
@@ -355,7 +358,7 @@ pub(crate) fn watched<T>(
     if let Some((_, progress)) = shown {
         progress.finish();
     }
-    Ok(result?)
+    result.map_err(Into::into)
 }
 
 /// What papers print, in a sentence, where it is not what this scale is held to.

@@ -118,7 +118,11 @@ impl Reader<'_> {
         preprocess: Preprocess,
         title: &str,
     ) -> Result<Named> {
-        self.read(network, None, dim, title, preprocess)
+        let names = network.taps().into_iter().map(|tap| tap.name);
+        Ok(Named {
+            names: names.collect(),
+            ..self.read(network, None, dim, title, preprocess)?
+        })
     }
 }
 
