@@ -240,6 +240,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.published,
             Self::Transfer(experiment) => &experiment.published,
             Self::Similarity(experiment) => &experiment.published,
+            Self::Denoising(experiment) => &experiment.published,
         }
     }
 
@@ -253,6 +254,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.claims,
             Self::Transfer(experiment) => &experiment.claims,
             Self::Similarity(experiment) => &experiment.claims,
+            Self::Denoising(experiment) => &experiment.claims,
         }
     }
 

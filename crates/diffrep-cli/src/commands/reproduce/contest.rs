@@ -9,8 +9,8 @@ use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{Experiment, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
-    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, LineChart, LineStyle,
-    NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
+    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, ImageGrid, LineChart,
+    LineStyle, NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
     to_terminal_table,
 };
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
@@ -21,7 +21,7 @@ use super::finished::Finished;
 use super::generation::{Generated, Generation};
 use super::protocol::PROTOCOL;
 use super::told::{self, Found, Known, Standing};
-use super::{Ground, Place, against_published, heads, orientation, transfer, tune};
+use super::{Ground, Place, against_published, heads, orientation, pictures, transfer, tune};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -154,7 +154,10 @@ impl<'a> Contest<'a> {
         start: Instant,
     ) -> Result<Finished> {
         let scale = experiment.scale(scale_name)?;
-        let (generation, drawn) = self.generated.map(Generated::section).unzip();
+        let (generation, grid) = self
+            .generated
+            .map(|generated| (generated.generation, generated.grid))
+            .unzip();
         let results = Results {
             scale: scale_name.into(),
             settings: scale.clone(),
@@ -182,10 +185,7 @@ impl<'a> Contest<'a> {
             seeds: self.seeds,
             results: &record.data,
         };
-        let mut report = shown.report(&experiment.title, &record);
-        // Before how it was measured.
-        let last = report.sections.len().saturating_sub(1);
-        report.sections.splice(last..last, drawn);
+        let report = shown.report(&experiment.title, &record, grid);
         let table = to_terminal_table(&shown.table());
         Finished::write(&record, &report, table, dir, start)
     }
@@ -233,9 +233,13 @@ pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
         let ahead = paired_bootstrap_seeds(ours, theirs, RESAMPLES, LEVEL, 0)?;
         standings[pixels].control = Some(ahead);
     }
+    let grid = results
+        .generation
+        .as_ref()
+        .and_then(|_| pictures::kept(known.dir).pop());
     Ok(Found {
         standings,
-        ..shown.report(known.title, &record).into()
+        ..shown.report(known.title, &record, grid).into()
     })
 }
 
@@ -247,7 +251,7 @@ struct Shown<'a, S> {
 }
 
 impl<S: Serialize> Shown<'_, S> {
-    fn report(&self, title: &str, record: &Record<Results<S>>) -> Report {
+    fn report(&self, title: &str, record: &Record<Results<S>>, grid: Option<ImageGrid>) -> Report {
         let results = self.results;
         let first = results
             .contenders
@@ -302,6 +306,10 @@ impl<S: Serialize> Shown<'_, S> {
                 Some(self.accuracy(first)),
                 self.sizes(),
                 self.curves(),
+                results
+                    .generation
+                    .as_ref()
+                    .map(|generation| generation.section(grid)),
                 Some(self.protocol(record)),
             ]
             .into_iter()
