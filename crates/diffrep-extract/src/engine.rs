@@ -156,7 +156,7 @@ pub fn features<E: Encoder>(
             };
             let condition = match t {
                 None => Condition::default(),
-                Some(t) => Condition::timestep(job.schedule.timestep_map[t] as f32, device),
+                Some(t) => Condition::timestep(job.schedule.told(t), device),
             };
             FORWARDS.fetch_add(part.len() as u64, Ordering::Relaxed);
             let mut maps = encoder.forward_taps(image, &condition, taps, None);
@@ -215,6 +215,9 @@ impl Extraction<'_> {
             "arithmetic": ARITHMETIC,
             "micro_batch": micro_batch(self.preprocess.size),
         });
+        if self.schedule.timestep_scale != 1.0 {
+            determines["timestep_scale"] = self.schedule.timestep_scale.into();
+        }
         if self.flip {
             determines["flip"] = true.into();
         }

@@ -7,9 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
-use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
+use diffrep_backbones::{Backbone, BackboneConfig, DiT, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
-use diffrep_import::{ImportedLatent, load_backbone, load_latent};
+use diffrep_import::{
+    ImportedLatent, RawCheckpoint, infer_dit, load_backbone, load_first_stage, load_latent,
+};
 use diffrep_latent::{Latent, Latents};
 use diffrep_plan::PlannedBackbone;
 use diffrep_pretrain::{BackboneTraining, TrainingRecord};
@@ -18,6 +20,7 @@ use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
+use super::architecture::dit_arch;
 use super::input::{FitArg, TRAINING_KEY};
 
 /// What a backbone's pixels are shifted and scaled by.
@@ -33,6 +36,7 @@ pub(crate) enum NormaliseArg {
 pub(crate) enum AnyEncoder {
     Diffusion(UNet),
     Latent(Latent<diffrep_latent::UNet>),
+    DiT(Latent<DiT>),
     Backbone(Normalised<Backbone>),
 }
 
@@ -41,6 +45,7 @@ impl Encoder for AnyEncoder {
         match self {
             Self::Diffusion(network) => network.taps(),
             Self::Latent(network) => network.taps(),
+            Self::DiT(network) => network.taps(),
             Self::Backbone(network) => network.taps(),
         }
     }
@@ -49,6 +54,7 @@ impl Encoder for AnyEncoder {
         match self {
             Self::Diffusion(network) => network.first_stage(image, keys),
             Self::Latent(network) => network.first_stage(image, keys),
+            Self::DiT(network) => network.first_stage(image, keys),
             Self::Backbone(network) => network.first_stage(image, keys),
         }
     }
@@ -63,6 +69,7 @@ impl Encoder for AnyEncoder {
         match self {
             Self::Diffusion(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Latent(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::DiT(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Backbone(network) => network.forward_taps(image, condition, wanted, feedback),
         }
     }
@@ -90,13 +97,20 @@ impl OpenBackbone {
         device: &Device,
     ) -> Result<Self> {
         let config = described(kind)?;
+        ensure!(
+            !matches!(config, BackboneConfig::DiT(_)),
+            "{kind} describes a diffusion transformer, which reads latents: it is no backbone for images"
+        );
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
         let trained = trained_here(&imported.metadata)?;
         let published = BackboneConfig::preset(kind).is_some() || trained.is_some();
         ensure!(
-            published || normalise.is_some() || channels != 3,
+            published
+                || normalise.is_some()
+                || channels != 3
+                || matches!(config, BackboneConfig::Mage(_)),
             "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
         );
         let normalise = match normalise {
@@ -105,8 +119,14 @@ impl OpenBackbone {
             Some(NormaliseArg::Half) => Normalise::UnitRange,
             // This project trains on -1 to 1.
             None if trained.is_some() => Normalise::UnitRange,
-            // Inception takes -1 to 1.
-            None if matches!(config, BackboneConfig::Inception(_)) => Normalise::UnitRange,
+            // Inception takes -1 to 1, and MAGE brings those to what its tokenizer takes.
+            None if matches!(
+                config,
+                BackboneConfig::Inception(_) | BackboneConfig::Mage(_)
+            ) =>
+            {
+                Normalise::UnitRange
+            }
             None if kind.starts_with("clip") => Normalise::Clip,
             None if channels == 3 => Normalise::ImageNet,
             None => Normalise::UnitRange,
@@ -115,8 +135,16 @@ impl OpenBackbone {
             channels == 3 || normalise == Normalise::UnitRange,
             "--normalise {normalise:?} is for networks of 3 channels, this one has {channels}"
         );
-        // 256 for 224 pixels, as most evaluations have it.
-        let short_side = (size * 8).div_ceil(7);
+        let mage = matches!(config, BackboneConfig::Mage(_));
+        ensure!(
+            !mage || normalise == Normalise::UnitRange,
+            "--normalise {normalise:?} is not for MAGE, whose tokenizer takes pixels as they are"
+        );
+        // 256 for 224 pixels, as most evaluations have it; MAGE's own has 292 for 256.
+        let (short_side, filter) = match mage {
+            true => (size * 8 / 7, Filter::Bicubic),
+            false => ((size * 8).div_ceil(7), Filter::Bilinear),
+        };
         Ok(Self {
             name: format!(
                 "{} as {}, {normalise:?}",
@@ -133,11 +161,78 @@ impl OpenBackbone {
                 fit: match (fit, trained) {
                     (Some(fit), _) => fit.into(),
                     (None, Some(trained)) => trained.config.preprocess.fit,
-                    (None, None) => Fit::ResizeCrop {
-                        short_side,
-                        filter: Filter::Bilinear,
-                    },
+                    (None, None) => Fit::ResizeCrop { short_side, filter },
                 },
+            },
+        })
+    }
+}
+
+/// A diffusion transformer with its checkpoint's hash, as `arch` describes it or its tensors tell.
+pub(crate) fn load_dit(
+    checkpoint: &Path,
+    arch: Option<&Path>,
+    device: &Device,
+) -> Result<(DiT, Sha256Hex)> {
+    let config = match arch {
+        Some(path) => dit_arch(path)?,
+        None => infer_dit(&RawCheckpoint::open(checkpoint)?)?,
+    };
+    let imported = load_backbone(checkpoint, &BackboneConfig::DiT(config), device)?;
+    let Backbone::DiT(network) = imported.network else {
+        bail!("a diffusion transformer was asked for and another network came");
+    };
+    Ok((network, imported.sha256))
+}
+
+/// A diffusion transformer behind its VAE, with what stands for both in a store's key, and how images
+/// become its input.
+pub(crate) struct OpenDiT {
+    pub(crate) network: Latent<DiT>,
+    pub(crate) name: String,
+    pub(crate) preprocess: Preprocess,
+}
+
+impl OpenDiT {
+    /// Loads a checkpoint and the VAE in a folder. Images are of the null class.
+    pub(crate) fn load(
+        [checkpoint, vae]: [&Path; 2],
+        arch: Option<&Path>,
+        latents: Latents,
+        fit: Option<FitArg>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (network, sha256) = load_dit(checkpoint, arch, device)?;
+        let config = network.config();
+        ensure!(
+            config.null_class,
+            "{} has no null class, and labels are not given to networks",
+            checkpoint.display()
+        );
+        let (first_stage, vae_sha256) = load_first_stage(vae, config.image_size, device)?;
+        let made = first_stage.config();
+        ensure!(
+            made.latent_channels == config.in_channels && made.in_channels == 3,
+            "the VAE in {} makes latents of {} channels of images of {}, and {} reads latents of {}",
+            vae.display(),
+            made.latent_channels,
+            made.in_channels,
+            checkpoint.display(),
+            config.in_channels
+        );
+        let told = Sha256Hex::hash_json(&(config, vae_sha256, latents))?;
+        Ok(Self {
+            name: format!("{sha256} behind a VAE, {}", told.short()),
+            preprocess: Preprocess {
+                size: made.image_size,
+                channels: Channels::Rgb,
+                fit: fit.map_or(Fit::CenterCrop, Fit::from),
+            },
+            network: Latent {
+                first_stage: first_stage.packed(),
+                latents,
+                network,
+                condition: Condition::default(),
             },
         })
     }
@@ -150,10 +245,25 @@ pub(crate) struct OpenLatent {
     pub(crate) name: String,
     pub(crate) preprocess: Preprocess,
     pub(crate) schedule: Schedule,
-    /// Tokens of the prompt that had no place.
-    pub(crate) left_out: usize,
-    /// Tokens that a prompt has place for.
-    pub(crate) places: usize,
+    /// Tokens of the prompt that had no place, and how many had one.
+    left_out: usize,
+    places: usize,
+}
+
+/// Which latents stand for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LatentsArg {
+    Mean,
+    Sampled,
+}
+
+impl From<LatentsArg> for Latents {
+    fn from(latents: LatentsArg) -> Self {
+        match latents {
+            LatentsArg::Mean => Self::Mean,
+            LatentsArg::Sampled => Self::Sampled,
+        }
+    }
 }
 
 /// What a latent diffusion model is opened with.
@@ -213,6 +323,16 @@ impl OpenLatent {
             places: length - 2,
         })
     }
+
+    /// That the prompt was cut, if it was.
+    pub(crate) fn cut(&self) -> Option<String> {
+        (self.left_out > 0).then(|| {
+            format!(
+                "the prompt has {} tokens too many: the network was told the first {}",
+                self.left_out, self.places
+            )
+        })
+    }
 }
 
 /// A known network by name, or the one that a JSON file describes.
@@ -245,6 +365,6 @@ pub(crate) fn up_to(encoder: AnyEncoder, last: BlockIndex) -> AnyEncoder {
         AnyEncoder::Latent(network) => {
             AnyEncoder::Latent(network.map(|network| network.up_to(last).packed()))
         }
-        backbone @ AnyEncoder::Backbone(_) => backbone,
+        whole @ (AnyEncoder::DiT(_) | AnyEncoder::Backbone(_)) => whole,
     }
 }

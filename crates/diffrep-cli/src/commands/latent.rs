@@ -77,9 +77,8 @@ pub(crate) fn inspect(
     let (unet, first) = (&found.unet, &found.first_stage);
     let container = found.container;
     printer.result(&format!(
-        "{}: latent diffusion ({container}), images of {2} x {2} through latents of {3} x {4} x {4}",
+        "{0}: latent diffusion ({container}), images of {1} x {1} through latents of {2} x {3} x {3}",
         path.display(),
-        first.image_size,
         first.image_size,
         first.latent_channels,
         unet.sample_size
@@ -137,7 +136,7 @@ pub(crate) fn named(word: &str, device: &Device) -> Result<Option<UNetConfig>> {
     }
     let path = Path::new(word);
     let config = path.join("unet").join("config.json");
-    if config.is_file() {
+    if config.is_file() && is_latent(path) {
         return Ok(Some(read_unet_config(&config)?));
     }
     match is_latent(path) {

@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub(crate) mod architecture;
 pub(crate) mod cka;
 pub(crate) mod classify;
 pub(crate) mod compare;

@@ -172,7 +172,7 @@ pub(super) fn run(
         device: place.device,
     };
     let determines = (
-        (&ground.sha256, ground.kind, ground.preprocess),
+        (&ground.sha256, ground.process, ground.preprocess),
         (splits.train.fingerprint()?, images.fingerprint()?),
         (&scale.timesteps, scale.seed, env!("CARGO_PKG_VERSION")),
     );

@@ -73,7 +73,8 @@ impl<'a> Planned<'a> {
         let drawing = Drawing {
             checkpoint: encoder_name(&ground.sha256, None, PrecisionArg::F32)?,
             network: &network,
-            kind: ground.kind,
+            kind: ground.process.schedule,
+            timesteps: ground.process.steps,
             steps: &planned.steps,
             schedule: &self.schedule,
             options: SampleOptions {

@@ -32,11 +32,11 @@ use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study};
 use diffrep_report::{Cell, Column, Table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
 
 use crate::commands::data::DataArgs;
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
 use crate::commands::report;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
@@ -225,7 +225,7 @@ struct Ground {
     sha256: Sha256Hex,
     training: Option<TrainingRecord>,
     preprocess: Preprocess,
-    kind: ScheduleKind,
+    process: ProcessSpec,
     schedule: Schedule,
 }
 
@@ -242,14 +242,14 @@ impl Ground {
         })?;
         let training = training_record(&encoder.metadata)?;
         let network = encoder.network;
-        let kind = schedule_of(training.as_ref(), network.config());
+        let process = process_of(&encoder.metadata, network.config())?;
         Ok(Self {
             preprocess: preprocess_of(training.as_ref(), network.config(), None)?,
             sha256: encoder.sha256,
             network,
             training,
-            kind,
-            schedule: Schedule::new(kind, 1000),
+            process,
+            schedule: process.schedule()?,
         })
     }
 
