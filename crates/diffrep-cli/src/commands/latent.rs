@@ -14,7 +14,7 @@ use crate::printer::Printer;
 /// A block with the parameters that its features need.
 type Counted = (TapInfo, usize);
 
-/// All parameters of a U-Net, and those up to each block. Its weights are blank, which costs no memory.
+/// All parameters of a U-Net, and those up to each block. It has shapes and no weights.
 fn counted(config: &UNetConfig, device: &Device) -> Result<(usize, Vec<Counted>)> {
     let network = config.blank(device)?;
     let blocks = network.taps().into_iter().map(|tap| {
@@ -77,7 +77,7 @@ pub(crate) fn inspect(
     let (unet, first) = (&found.unet, &found.first_stage);
     let container = found.container;
     printer.result(&format!(
-        "{}: latent diffusion ({container}), images of {2} x {2} through latents of {3} x {4} x {4}",
+        "{}: latent diffusion ({container}), images of {1} x {1} through latents of {2} x {3} x {3}",
         path.display(),
         first.image_size,
         first.image_size,
