@@ -14,7 +14,7 @@ use crate::printer::Printer;
 /// A block with the parameters that its features need.
 type Counted = (TapInfo, usize);
 
-/// All parameters of a U-Net, and those up to each block. Its weights are blank, which costs no memory.
+/// All parameters of a U-Net, and those up to each block. It has shapes and no weights.
 fn counted(config: &UNetConfig, device: &Device) -> Result<(usize, Vec<Counted>)> {
     let network = config.blank(device)?;
     let blocks = network.taps().into_iter().map(|tap| {
