@@ -240,7 +240,7 @@ fn hostile_words_stay_words() {
             "{name}"
         );
     }
-    let Block::Table(table) = &report.sections[0].blocks[1] else {
+    let Block::Table(table) = &report.sections[0].blocks[3] else {
         panic!("a table");
     };
     let text = to_terminal_table(table);

@@ -176,7 +176,9 @@ fn change(one: &Told, other: &Told) -> Result<Change> {
     provenance.retain(|changed| !changed.what.starts_with("command"));
     let mut settings = Vec::new();
     differences("", &one.settings, &other.settings, &mut settings);
-    let paired = one.provenance.data_sha256 == other.provenance.data_sha256;
+    // Of one record with itself there is nothing to resample.
+    let same_record = one.sha256 == other.sha256;
+    let paired = !same_record && one.provenance.data_sha256 == other.provenance.data_sha256;
     let standings = |told: &'_ Told| told.found.standings.clone();
     let (first, second) = (standings(one), standings(other));
     let mut accuracies = Vec::new();
@@ -196,7 +198,7 @@ fn change(one: &Told, other: &Told) -> Result<Change> {
         },
         first: side(one),
         second: side(other),
-        same_record: one.sha256 == other.sha256,
+        same_record,
         provenance,
         settings,
         accuracies,

@@ -175,22 +175,19 @@ struct Accuracy {
     test: Spread,
 }
 
-/// Writes the page at `page` and its kin beside it. Experiments are brought into the order in which the
-/// program knows them.
+/// Writes the page at `page` and its kin beside it. Experiments are brought into the order of the paper.
 ///
 /// # Errors
 ///
 /// When a record does not hold what a claim is about, or a file cannot be written.
 pub(crate) fn write(told: &mut [Told], page: &Path, extent: Extent) -> Result<Written> {
-    let place = |told: &Told| {
-        let known = diffrep_plan::known().position(|name| name == told.name);
-        (
-            known.unwrap_or(usize::MAX),
-            told.name.clone(),
-            told.scale.clone(),
-        )
+    // The paper's tables, its figures, what is this project's own.
+    let rank = |name: &str| match name {
+        _ if name.starts_with("table") => 0,
+        _ if name.starts_with("figure") => 1,
+        _ => 2,
     };
-    told.sort_by_key(place);
+    told.sort_by_key(|told| (rank(&told.name), told.name.clone(), told.scale.clone()));
     let base = page.parent().unwrap_or(Path::new(""));
     let collected = collect(told, base)?;
     let figures = page.file_stem().unwrap_or_default().to_string_lossy() + "-figures";

@@ -30,7 +30,7 @@ pub(super) fn build(told: &[Told], all: &Collected, base: &Path, extent: Extent)
     Report {
         title: "How good a classifier is hidden inside a diffusion model?".into(),
         subtitle: format!(
-            "{} of the paper at the scale {}. {}",
+            "{} at the scale {}. {}",
             many(told.len(), "experiment"),
             scales.join(", "),
             tally(&all.claims)
@@ -223,7 +223,10 @@ fn claims_section(all: &Collected) -> Section {
     };
     let plot = DifferencePlot {
         title: "The comparison that decides each claim".into(),
-        axis: Axis::new("difference in top-1 (points)", Scale::Linear),
+        axis: Axis::new(
+            "difference in top-1 (points, logarithmic away from zero)",
+            Scale::SymLog,
+        ),
         below: "against".into(),
         above: "in favour".into(),
         rows,
