@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{gelu, sigmoid, softmax};
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
-use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use diffrep_ops::gelu;
+use diffrep_taps::{
+    BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, Visit, require_image,
+};
 
 use crate::config::ConfigError;
 use crate::init::{Scheme, randomised};
 use crate::layers::{Conv2d, LayerNorm, Linear, zeros};
-use crate::visit::{Visit, require_image};
 use crate::vit_config::{Gelu, TapTokens, ViTConfig};
 
 impl ViTConfig {

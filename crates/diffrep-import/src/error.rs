@@ -181,6 +181,53 @@ pub enum ImportError {
         /// Which names are missing or unknown.
         source: Box<diffrep_backbones::CheckpointError>,
     },
+    /// A folder or file lacks a part of a latent diffusion model.
+    #[error("{} has no {part}: expected {expected}", path.display())]
+    MissingPart {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing.
+        part: String,
+        /// Where it would be.
+        expected: String,
+    },
+    /// A part is not one of Stable Diffusion 1 or 2.
+    #[error("{} is not of Stable Diffusion 1 or 2: {reason}", path.display())]
+    NotStableDiffusion {
+        /// The file.
+        path: PathBuf,
+        /// What it says instead.
+        reason: String,
+    },
+    /// Parts of a model do not belong together.
+    #[error("the parts of {} do not fit each other: {reason}", path.display())]
+    PartsMisfit {
+        /// The folder or file.
+        path: PathBuf,
+        /// Which and why.
+        reason: String,
+    },
+    /// Images of a size that has no whole maps.
+    #[error(
+        "images of {size} x {size} do not go through {}: use a multiple of {step} (--size)",
+        path.display()
+    )]
+    ImageSize {
+        /// The folder or file.
+        path: PathBuf,
+        /// The size asked for, in pixels.
+        size: usize,
+        /// What it has to be a multiple of.
+        step: usize,
+    },
+    /// The description of a latent diffusion model does not fit together.
+    #[error("the network for {} does not fit together", path.display())]
+    LatentConfig {
+        /// The folder or file.
+        path: PathBuf,
+        /// What does not fit.
+        source: diffrep_latent::ConfigError,
+    },
     /// The tensors are not those of the network.
     #[error(
         "{} does not hold the weights of {network}: {}{hint}",

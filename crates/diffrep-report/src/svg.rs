@@ -16,7 +16,9 @@ mod place;
 mod rows;
 mod scale;
 
-pub(crate) use number::is_drawable;
+pub(crate) use line::name_of;
+pub(crate) use marks::with_interval;
+pub(crate) use number::{is_drawable, readable};
 
 use crate::escape::xml;
 use crate::figure::Chart;

@@ -85,13 +85,28 @@ impl Schedule {
     pub fn linear(steps: usize) -> Self {
         let scale = 1000.0 / steps as f64;
         let (start, stop) = (scale * 0.0001, scale * 0.02);
-        // numpy.linspace: start + i * step with the last element set to stop.
-        let step = (stop - start) / (steps as f64 - 1.0);
-        let mut betas: Vec<f64> = (0..steps).map(|i| start + i as f64 * step).collect();
-        if let Some(last) = betas.last_mut() {
-            *last = stop;
-        }
-        Self::from_betas(betas).expect("a linear schedule needs at least 20 timesteps")
+        Self::linear_between(steps, start, stop)
+            .expect("a linear schedule needs at least 20 timesteps")
+    }
+
+    /// Betas at even distances from `start` to `stop`.
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer than two, or one is outside (0, 1].
+    pub fn linear_between(steps: usize, start: f64, stop: f64) -> Result<Self, ScheduleError> {
+        Self::from_betas(evenly(steps, start, stop))
+    }
+
+    /// Betas whose roots lie at even distances ("scaled linear"): latent diffusion, with 0.00085 to
+    /// 0.012 in Stable Diffusion (`make_beta_schedule` in `ldm/modules/diffusionmodules/util.py`).
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer than two, or one is outside (0, 1].
+    pub fn scaled_linear(steps: usize, start: f64, stop: f64) -> Result<Self, ScheduleError> {
+        let roots = evenly(steps, start.sqrt(), stop.sqrt());
+        Self::from_betas(roots.into_iter().map(|root| root * root).collect())
     }
 
     /// The cosine schedule with `steps` timesteps.
@@ -204,4 +219,14 @@ impl Schedule {
             })
         }
     }
+}
+
+/// numpy.linspace: start + i * step with the last element set to stop.
+fn evenly(steps: usize, start: f64, stop: f64) -> Vec<f64> {
+    let step = (stop - start) / (steps as f64 - 1.0);
+    let mut values: Vec<f64> = (0..steps).map(|i| start + i as f64 * step).collect();
+    if let Some(last) = values.last_mut() {
+        *last = stop;
+    }
+    values
 }

@@ -28,4 +28,4 @@ pub use random::{initial_network, random_network};
 pub use reference::ReferenceArgs;
 pub use res_block::{ResBlock, ResampleLayer};
 pub use shapes::{ParameterShape, Place, parameter_count, parameter_count_up_to, parameter_shapes};
-pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated, timestep_embedding};
+pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated};

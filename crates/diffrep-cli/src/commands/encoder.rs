@@ -1,5 +1,6 @@
 //! The network that features are read from: a diffusion model, or one that it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,11 +9,16 @@ use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
 use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
-use diffrep_import::load_backbone;
+use diffrep_import::{ImportedLatent, load_backbone, load_latent};
+use diffrep_latent::{Latent, Latents};
+use diffrep_plan::PlannedBackbone;
+use diffrep_pretrain::{BackboneTraining, TrainingRecord};
+use diffrep_rng::Key;
+use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
-use super::input::FitArg;
+use super::input::{FitArg, TRAINING_KEY};
 
 /// What a backbone's pixels are shifted and scaled by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +32,7 @@ pub(crate) enum NormaliseArg {
 #[allow(clippy::large_enum_variant, reason = "a process has one or two")]
 pub(crate) enum AnyEncoder {
     Diffusion(UNet),
+    Latent(Latent<diffrep_latent::UNet>),
     Backbone(Normalised<Backbone>),
 }
 
@@ -33,7 +40,16 @@ impl Encoder for AnyEncoder {
     fn taps(&self) -> Vec<TapInfo> {
         match self {
             Self::Diffusion(network) => network.taps(),
+            Self::Latent(network) => network.taps(),
             Self::Backbone(network) => network.taps(),
+        }
+    }
+
+    fn first_stage(&self, image: Tensor<4>, keys: &[Key]) -> Tensor<4> {
+        match self {
+            Self::Diffusion(network) => network.first_stage(image, keys),
+            Self::Latent(network) => network.first_stage(image, keys),
+            Self::Backbone(network) => network.first_stage(image, keys),
         }
     }
 
@@ -46,6 +62,7 @@ impl Encoder for AnyEncoder {
     ) -> Taps {
         match self {
             Self::Diffusion(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::Latent(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Backbone(network) => network.forward_taps(image, condition, wanted, feedback),
         }
     }
@@ -59,6 +76,11 @@ pub(crate) struct OpenBackbone {
 }
 
 impl OpenBackbone {
+    /// Loads the network that an experiment names.
+    pub(crate) fn planned(planned: &PlannedBackbone, device: &Device) -> Result<Self> {
+        Self::load(&planned.backbone, &planned.checkpoint, None, None, device)
+    }
+
     /// Loads a checkpoint as a known network, or as the one that a JSON file describes.
     pub(crate) fn load(
         kind: &str,
@@ -67,26 +89,22 @@ impl OpenBackbone {
         fit: Option<FitArg>,
         device: &Device,
     ) -> Result<Self> {
-        let config = match BackboneConfig::preset(kind) {
-            Some(config) => config,
-            None if kind.ends_with(".json") => read_json(kind)?,
-            None => bail!(
-                "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
-                BackboneConfig::preset_names().join(", ")
-            ),
-        };
+        let config = described(kind)?;
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
-        let described = BackboneConfig::preset(kind).is_none();
+        let trained = trained_here(&imported.metadata)?;
+        let published = BackboneConfig::preset(kind).is_some() || trained.is_some();
         ensure!(
-            !described || normalise.is_some() || channels != 3,
+            published || normalise.is_some() || channels != 3,
             "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
         );
         let normalise = match normalise {
             Some(NormaliseArg::Imagenet) => Normalise::ImageNet,
             Some(NormaliseArg::Clip) => Normalise::Clip,
             Some(NormaliseArg::Half) => Normalise::UnitRange,
+            // This project trains on -1 to 1.
+            None if trained.is_some() => Normalise::UnitRange,
             // Inception takes -1 to 1.
             None if matches!(config, BackboneConfig::Inception(_)) => Normalise::UnitRange,
             None if kind.starts_with("clip") => Normalise::Clip,
@@ -111,27 +129,122 @@ impl OpenBackbone {
             },
             preprocess: Preprocess {
                 size,
-                channels: match channels {
-                    1 => Channels::GreyFromColour,
-                    3 => Channels::Rgb,
-                    n => bail!("networks of 1 or 3 channels read images, this one has {n}"),
-                },
-                fit: match fit {
-                    None => Fit::ResizeCrop {
+                channels: super::input::channels(channels)?,
+                fit: match (fit, trained) {
+                    (Some(fit), _) => fit.into(),
+                    (None, Some(trained)) => trained.config.preprocess.fit,
+                    (None, None) => Fit::ResizeCrop {
                         short_side,
                         filter: Filter::Bilinear,
                     },
-                    Some(fit) => fit.into(),
                 },
             },
         })
     }
 }
 
+/// A latent diffusion model that was told a text, with what stands for it in a store's key, and how
+/// images become its input.
+pub(crate) struct OpenLatent {
+    pub(crate) network: Latent<diffrep_latent::UNet>,
+    pub(crate) name: String,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) schedule: Schedule,
+    /// Tokens of the prompt that had no place.
+    pub(crate) left_out: usize,
+    /// Tokens that a prompt has place for.
+    pub(crate) places: usize,
+}
+
+/// What a latent diffusion model is opened with.
+pub(crate) struct LatentSettings<'a> {
+    /// A folder that describes a single file.
+    pub(crate) arch: Option<&'a Path>,
+    /// Height and width of the images, if not those of the training.
+    pub(crate) size: Option<usize>,
+    /// The text.
+    pub(crate) prompt: &'a str,
+    pub(crate) latents: Latents,
+    pub(crate) fit: Option<FitArg>,
+}
+
+impl OpenLatent {
+    /// Loads a diffusers folder or a file of the original release; its text encoder computes the
+    /// prompt once and is let go.
+    pub(crate) fn load(
+        checkpoint: &Path,
+        settings: &LatentSettings<'_>,
+        device: &Device,
+    ) -> Result<Self> {
+        let ImportedLatent {
+            description,
+            network,
+            first_stage,
+            text,
+            tokenizer,
+            padding,
+            schedule,
+            sha256,
+        } = load_latent(checkpoint, settings.arch, settings.size, device)?;
+        let length = text.config().max_position_embeddings;
+        let tokens = tokenizer.encode(settings.prompt, length, padding)?;
+        let told = Sha256Hex::hash_json(&(&tokens.ids, settings.latents, &description.unet.heads))?;
+        Ok(Self {
+            name: format!("{sha256} told {} ({:?})", told.short(), settings.prompt),
+            preprocess: Preprocess {
+                size: first_stage.config().image_size,
+                channels: match first_stage.config().in_channels {
+                    3 => Channels::Rgb,
+                    other => bail!("a VAE of 3 channels reads images, this one has {other}"),
+                },
+                fit: settings.fit.map_or(Fit::CenterCrop, Fit::from),
+            },
+            network: Latent {
+                first_stage: first_stage.packed(),
+                latents: settings.latents,
+                network,
+                condition: Condition {
+                    context: Some(text.forward(&tokens.ids, device)),
+                    ..Condition::default()
+                },
+            },
+            schedule,
+            left_out: tokens.left_out,
+            places: length - 2,
+        })
+    }
+}
+
+/// A known network by name, or the one that a JSON file describes.
+pub(crate) fn described(kind: &str) -> Result<BackboneConfig> {
+    match BackboneConfig::preset(kind) {
+        Some(config) => Ok(config),
+        None if kind.ends_with(".json") => Ok(read_json(kind)?),
+        None => bail!(
+            "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
+            BackboneConfig::preset_names().join(", ")
+        ),
+    }
+}
+
+/// What a backbone's file says of its training, if this project trained it.
+fn trained_here(
+    metadata: &BTreeMap<String, String>,
+) -> Result<Option<TrainingRecord<BackboneTraining>>> {
+    metadata
+        .get(TRAINING_KEY)
+        .map(|text| serde_json::from_str(text))
+        .transpose()
+        .context("the training record in the checkpoint cannot be read")
+}
+
 /// The network without what lies behind the last block, where that can be taken off.
 pub(crate) fn up_to(encoder: AnyEncoder, last: BlockIndex) -> AnyEncoder {
     match encoder {
         AnyEncoder::Diffusion(network) => AnyEncoder::Diffusion(network.up_to(last).packed()),
+        AnyEncoder::Latent(network) => {
+            AnyEncoder::Latent(network.map(|network| network.up_to(last).packed()))
+        }
         backbone @ AnyEncoder::Backbone(_) => backbone,
     }
 }

@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_datasets::{Preprocess, Split};
+use diffrep_datasets::Preprocess;
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
-use diffrep_import::{load, read_arch};
+use diffrep_import::{is_latent, load, read_arch};
+use diffrep_latent::Latents;
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::{Schedule, ScheduleKind};
@@ -13,8 +14,10 @@ use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
-use crate::commands::data::DataArgs;
-use crate::commands::encoder::{AnyEncoder, NormaliseArg, OpenBackbone, up_to};
+use crate::commands::data::{DataArgs, SplitArg};
+use crate::commands::encoder::{
+    AnyEncoder, LatentSettings, NormaliseArg, OpenBackbone, OpenLatent, up_to,
+};
 use crate::commands::input::{
     FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
 };
@@ -34,6 +37,9 @@ use crate::printer::{Printer, human_duration};
     diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --out f --dry-run\n  \
     diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f\n  \
     diffrep extract photos/ --checkpoint model.pt --t 90 --block all --pool 1 --worker 0/4 --out f\n  \
+    diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --t 150 --block 18 --pool 2 --out f\n  \
+    diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --size 256 --prompt \"a photo of a bird\" \\\n      \
+    --t 150 --block 15 --out f\n  \
     diffrep extract photos/ --backbone resnet50 --checkpoint swav_800ep.pth.tar --block 16 --pool 1 --out f")]
 pub(crate) struct ExtractArgs {
     #[command(flatten)]
@@ -41,12 +47,25 @@ pub(crate) struct ExtractArgs {
     /// Which split: train, validation or test.
     #[arg(long, default_value = "train")]
     split: SplitArg,
-    /// The diffusion model.
+    /// The diffusion model: a file, or for Stable Diffusion 1 and 2 also a diffusers folder.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    /// Its architecture as the reference's constructor arguments, where the file does not tell; for
+    /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
     arch: Option<PathBuf>,
+    /// What Stable Diffusion is told about every image; nothing without it. What has no place among
+    /// its 77 tokens is left out.
+    #[arg(long, value_name = "TEXT", conflicts_with = "backbone")]
+    prompt: Option<String>,
+    /// Height and width of images for Stable Diffusion, in pixels, a multiple of 64; those of its
+    /// training without it.
+    #[arg(long, value_name = "PIXELS", conflicts_with = "backbone")]
+    size: Option<usize>,
+    /// Latents of Stable Diffusion: the mean of their distribution, or a sample drawn by seed, image
+    /// and draw.
+    #[arg(long, default_value = "mean", conflicts_with = "backbone")]
+    latents: LatentsArg,
     /// Read features from another kind of network than a diffusion model, from clean images: resnet50,
     /// vit_base_patch16 and others, or a JSON file that describes one. --checkpoint is then what
     /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE or CLIP published.
@@ -166,11 +185,11 @@ impl std::str::FromStr for BlockArg {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SplitArg {
-    Train,
-    Validation,
-    Test,
+/// Which latents stand for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LatentsArg {
+    Mean,
+    Sampled,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -182,12 +201,7 @@ enum DtypeArg {
 
 pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let split = match args.split {
-        SplitArg::Train => Split::Train,
-        SplitArg::Validation => Split::Validation,
-        SplitArg::Test => Split::Test,
-    };
-    let dataset = args.data.open(split)?;
+    let dataset = args.data.open(args.split.split())?;
     let dataset = match args.limit {
         Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
         None => dataset,
@@ -198,7 +212,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         name,
         preprocess,
         schedule,
-    } = args.reader(&device)?;
+    } = args.reader(&device, printer)?;
     let taps = network.taps();
     let settings = Settings::new(args.wanted(&taps)?, &taps, &schedule)?;
     let job = Extraction {
@@ -300,7 +314,16 @@ struct Reader {
 }
 
 impl ExtractArgs {
-    fn reader(&self, device: &Device) -> Result<Reader> {
+    /// That a scheduler may start several of this command.
+    pub(crate) fn check_shared(&self) -> Result<()> {
+        ensure!(
+            matches!(self.worker, WorkerArg::Auto),
+            "leave --worker out: each worker finds its place by what the scheduler tells it"
+        );
+        Ok(())
+    }
+
+    fn reader(&self, device: &Device, printer: Printer) -> Result<Reader> {
         if let Some(kind) = &self.backbone {
             let open =
                 OpenBackbone::load(kind, &self.checkpoint, self.normalise, self.fit, device)?;
@@ -311,6 +334,15 @@ impl ExtractArgs {
                 schedule: Schedule::linear(1000),
             });
         }
+        if is_latent(&self.checkpoint) {
+            return self.latent(device, printer);
+        }
+        let told = self.prompt.is_some() || self.size.is_some();
+        ensure!(
+            !told && self.latents == LatentsArg::Mean,
+            "--prompt, --size and --latents are for Stable Diffusion, which {} is not",
+            self.checkpoint.display()
+        );
         let arch = self.arch.as_deref().map(read_arch).transpose()?;
         let encoder = load(&self.checkpoint, arch, device)?;
         let record = training_record(&encoder.metadata)?;
@@ -327,6 +359,44 @@ impl ExtractArgs {
             preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
             schedule: Schedule::new(kind, 1000),
             network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),
+        })
+    }
+
+    /// Stable Diffusion with its first stage and its text.
+    fn latent(&self, device: &Device, printer: Printer) -> Result<Reader> {
+        ensure!(
+            self.schedule.is_none(),
+            "--schedule is for networks that do not say theirs; Stable Diffusion's is in the checkpoint"
+        );
+        ensure!(
+            self.precision == PrecisionArg::F32,
+            "Stable Diffusion is computed in f32, whatever its file holds: leave --precision out"
+        );
+        let open = OpenLatent::load(
+            &self.checkpoint,
+            &LatentSettings {
+                arch: self.arch.as_deref(),
+                size: self.size,
+                prompt: self.prompt.as_deref().unwrap_or_default(),
+                latents: match self.latents {
+                    LatentsArg::Mean => Latents::Mean,
+                    LatentsArg::Sampled => Latents::Sampled,
+                },
+                fit: self.fit,
+            },
+            device,
+        )?;
+        if open.left_out > 0 {
+            printer.say(&format!(
+                "the prompt has {} tokens too many: the network was told the first {}",
+                open.left_out, open.places
+            ));
+        }
+        Ok(Reader {
+            network: AnyEncoder::Latent(open.network),
+            name: open.name,
+            preprocess: open.preprocess,
+            schedule: open.schedule,
         })
     }
 

@@ -4,29 +4,36 @@ use anyhow::Result;
 use clap::Args;
 use diffrep_artifact::Sha256Hex;
 use diffrep_import::{
-    ArchSource, ImportError, RawCheckpoint, Unknown, check, infer, read_arch, require_complete,
-    resolve,
+    ArchSource, ImportError, RawCheckpoint, Unknown, check, infer, is_latent, read_arch,
+    require_complete, resolve,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_unet::{parameter_count, parameter_count_up_to};
 
+use super::latent;
+use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
 /// Say what is in a checkpoint: architecture, blocks with shapes, parameters, and what would fail.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  diffrep inspect fixtures/mini/model.safetensors\n  \
-    diffrep inspect 256x256_diffusion_uncond.pt --json\n  diffrep inspect model.pt --arch arch.json"
+    diffrep inspect 256x256_diffusion_uncond.pt --json\n  diffrep inspect stable-diffusion-v1-5/\n  diffrep inspect model.pt --arch arch.json"
 )]
 pub(crate) struct InspectArgs {
-    /// A .pt or .safetensors file.
+    /// A .pt, .ckpt or .safetensors file, or the folder of a Stable Diffusion model.
     file: PathBuf,
-    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    /// Its architecture as the reference's constructor arguments, where the file does not tell; for
+    /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
     arch: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &InspectArgs, printer: Printer) -> Result<()> {
+    if is_latent(&args.file) {
+        let device = DeviceSpec::Flex.open()?;
+        return latent::inspect(&args.file, args.arch.as_deref(), &device, printer);
+    }
     let raw = RawCheckpoint::open(&args.file)?;
     let sha256 = Sha256Hex::hash_file(&args.file)?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;

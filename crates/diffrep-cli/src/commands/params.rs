@@ -7,6 +7,8 @@ use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_taps::BlockIndex;
 use diffrep_unet::{UNetConfig, parameter_count, parameter_count_up_to};
 
+use super::latent;
+use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
 /// Count a network's parameters: all of them, and those that features of a block need (Table 10).
@@ -18,10 +20,11 @@ use crate::printer::Printer;
     diffrep params\n  \
     diffrep params 256x256_diffusion_uncond\n  \
     diffrep params 256x256_diffusion_uncond --block 24 --json\n  \
+    diffrep params stable-diffusion-1 --block 18\n  \
     diffrep params fixtures/mini/model.safetensors")]
 pub(crate) struct ParamsArgs {
-    /// A published network by name, a checkpoint, or an architecture in JSON; without it, all
-    /// published ones.
+    /// A published network by name, a checkpoint, a diffusers folder, or an architecture in JSON;
+    /// without it, all published ones.
     network: Option<String>,
     /// Only up to this block, counted from 1; every block without it.
     #[arg(long, requires = "network")]
@@ -32,6 +35,10 @@ pub(crate) fn run(args: &ParamsArgs, printer: Printer) -> Result<()> {
     let Some(network) = &args.network else {
         return list(printer);
     };
+    let device = DeviceSpec::Flex.open()?;
+    if let Some(config) = latent::named(network, &device)? {
+        return latent::params(network, &config, args.block, &device, printer);
+    }
     let config = config(network)?;
     let total = parameter_count(&config)?;
     let taps: Vec<_> = config
@@ -95,7 +102,8 @@ fn config(network: &str) -> Result<UNetConfig> {
     }
     let path = PathBuf::from(network);
     if !path.is_file() {
-        let names: Vec<&str> = preset_names().collect();
+        let latent = diffrep_latent::UNetConfig::preset_names();
+        let names: Vec<&str> = preset_names().chain(latent).collect();
         bail!(
             "`{network}` is no file and no published network; those are {}",
             names.join(", ")
@@ -121,6 +129,7 @@ fn list(printer: Printer) -> Result<()> {
             ));
         }
     }
+    counts.extend(latent::published(&DeviceSpec::Flex.open()?)?);
     if printer.json() {
         let all: Vec<_> = counts
             .iter()
@@ -142,7 +151,8 @@ fn list(printer: Printer) -> Result<()> {
         })
         .collect();
     printer.result(&to_terminal_table(&Table {
-        caption: "Published networks of guided diffusion".into(),
+        caption: "Published networks of guided diffusion, and the U-Nets of Stable Diffusion"
+            .into(),
         columns: vec![
             Column::text("network"),
             Column::number("blocks"),

@@ -18,7 +18,7 @@ fn diffrep(args: &[&str]) -> Output {
 
 /// What a command that must work prints as JSON.
 pub(crate) fn works(args: &[&str]) -> Value {
-    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
+    let done = diffrep(&[&["--json", "--quiet"], args].concat());
     let text = |bytes| String::from_utf8(bytes).unwrap();
     assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
     serde_json::from_str(&text(done.stdout)).unwrap()
