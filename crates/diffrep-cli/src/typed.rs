@@ -36,8 +36,15 @@ const OTHERS: [&str; 22] = [
     "unzip",
 ];
 
-/// Programs of others that start ours.
-const STARTERS: [&str; 6] = ["srun", "torchrun", "mpirun", "apptainer", "podman", "nohup"];
+/// Programs of others that start ours, with the words that make them do so.
+const STARTERS: [&[&str]; 6] = [
+    &["srun"],
+    &["torchrun"],
+    &["mpirun"],
+    &["nohup"],
+    &["apptainer", "exec"],
+    &["podman", "run"],
+];
 
 /// What of cargo a page may tell a reader to run, beside `cargo xtask`.
 const CARGO: [&str; 7] = ["add", "build", "doc", "fuzz", "install", "new", "test"];
@@ -52,7 +59,11 @@ fn every_command_of_the_pages_has_arguments_that_are_taken() {
             for words in shell::commands(&block.text) {
                 count += 1;
                 if let Err(reason) = check(&words, &tasks) {
-                    wrong.push(format!("{}: `{}`: {reason}", block.place, words.join(" ")));
+                    let command = words.join(" ");
+                    wrong.push(format!(
+                        "{} ({:?}): `{command}`: {reason}",
+                        block.place, block.kind
+                    ));
                 }
             }
         }
@@ -71,7 +82,10 @@ fn check(words: &[String], tasks: &str) -> Result<(), String> {
     };
     let ours = |word: &String| word == "diffrep" || word.ends_with("/diffrep");
     if let Some(at) = words.iter().position(ours)
-        && (at == 0 || STARTERS.contains(&first.as_str()))
+        && (at == 0
+            || STARTERS
+                .iter()
+                .any(|starter| words[..at].starts_with(&owned(starter))))
     {
         return parse(words[at + 1..].iter().map(String::as_str));
     }
@@ -86,6 +100,10 @@ fn check(words: &[String], tasks: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("nothing holds `{first}` to anything")),
     }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn is_name(text: &str) -> bool {
@@ -133,6 +151,8 @@ fn arguments_that_are_not_taken_are_found() {
     let checked = |text: &str| check(&shell::commands(text)[0], tasks);
     for good in [
         "diffrep inspect a.pt --json",
+        "podman build --tag diffrep .",
+        "apptainer exec --nv diffrep.sif diffrep inspect a.pt",
         "A=1 srun -n 4 target/release/diffrep probe a b --seeds 3",
         "cargo xtask reproduce --features cuda table1 --device cuda:0",
         "cargo xtask ci fmt",

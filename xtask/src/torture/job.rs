@@ -14,11 +14,11 @@ const SMALL: &str = r#"{
   "class": "UNetModel",
   "image_size": 32,
   "in_channels": 1,
-  "model_channels": 16,
+  "model_channels": 32,
   "out_channels": 1,
   "num_res_blocks": 1,
-  "attention_resolutions": [4],
-  "channel_mult": [1, 1, 2],
+  "attention_resolutions": [2],
+  "channel_mult": [1, 1],
   "num_head_channels": 16,
   "use_scale_shift_norm": true,
   "resblock_updown": true
@@ -82,7 +82,7 @@ impl Job {
             Self::Pretrain => words("pretrain")
                 .chain([at("photos"), "--arch".into(), at("small.json")])
                 .chain(words(
-                    "--epochs 6 --batch 8 --held-out 8 --warmup 4 --checkpoint-every 2 --quiet --out",
+                    "--epochs 4 --batch 8 --held-out 8 --warmup 4 --checkpoint-every 2 --quiet --out",
                 ))
                 .chain([out])
                 .collect(),
