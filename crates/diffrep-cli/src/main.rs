@@ -2,8 +2,10 @@
 
 mod commands;
 mod device;
-mod memory;
 mod printer;
+mod process;
+#[cfg(test)]
+mod typed;
 
 use std::process::ExitCode;
 
@@ -25,13 +27,18 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// Write spans and events of this level to standard error (off, error, warn, info, debug, trace).
-    #[arg(long, global = true, default_value = "warn", value_parser = level)]
-    log: LevelFilter,
+    ///
+    /// `json`, or `json:LEVEL`, writes everything there as JSON, an object a line with the time: messages,
+    /// progress with what is done, the total and the seconds left, and errors, for programs that watch a run.
+    #[arg(long, global = true, default_value = "warn", value_name = "LEVEL", value_parser = log)]
+    log: Log,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Reproduce(commands::reproduce::ReproduceArgs),
+    Report(commands::report::ReportArgs),
+    Compare(commands::compare::CompareArgs),
     Classify(commands::classify::ClassifyArgs),
     Dataset(commands::dataset::DatasetArgs),
     Fetch(commands::fetch::FetchArgs),
@@ -44,28 +51,64 @@ enum Command {
     Cka(commands::cka::CkaArgs),
     Sample(commands::sample::SampleArgs),
     Fid(commands::fid::FidArgs),
+    Store(commands::store::StoreArgs),
     Inspect(commands::inspect::InspectArgs),
     Params(commands::params::ParamsArgs),
     Import(commands::import::ImportArgs),
     Forward(commands::forward::ForwardArgs),
+    Launch(commands::launch::LaunchArgs),
 }
 
-fn level(text: &str) -> Result<LevelFilter, String> {
-    text.parse()
-        .map_err(|_| "levels are off, error, warn, info, debug and trace".into())
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+struct Log {
+    level: LevelFilter,
+    json: bool,
+}
+
+fn log(text: &str) -> Result<Log, String> {
+    let (json, level) = match text.split_once(':') {
+        _ if text == "json" => (true, "info"),
+        Some(("json", level)) => (true, level),
+        _ => (false, text),
+    };
+    let level = level.parse().map_err(|_| {
+        "levels are off, error, warn, info, debug and trace; `json` and `json:LEVEL` write JSON"
+    })?;
+    Ok(Log { level, json })
+}
+
+/// Whether several workers share the work of a command; an error if it is not one that can be launched.
+fn shares_work(command: &[String]) -> anyhow::Result<bool> {
+    let words = std::iter::once("diffrep").chain(command.iter().map(String::as_str));
+    match Cli::try_parse_from(words).map(|cli| cli.command) {
+        Ok(Command::Launch(_)) => anyhow::bail!("`launch` cannot launch itself"),
+        Ok(Command::Extract(args)) => args.check_shared().map(|()| true),
+        Ok(_) => Ok(false),
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let first = first.trim_start_matches("error: ");
+            anyhow::bail!("what is to be launched is no command of diffrep: {first}")
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    memory::keep_freed();
+    process::keep_freed();
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_max_level(cli.log)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .init();
-    let printer = Printer::new(cli.quiet, cli.json);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(cli.log.level)
+        .with_writer(std::io::stderr);
+    match cli.log.json {
+        true => log.json().flatten_event(true).with_target(false).init(),
+        false => log.without_time().init(),
+    }
+    let printer = Printer::new(cli.quiet, cli.json, cli.log.json);
     let result = match &cli.command {
         Command::Reproduce(args) => commands::reproduce::run(args, printer),
+        Command::Report(args) => commands::report::run(args, printer),
+        Command::Compare(args) => commands::compare::run(args, printer),
         Command::Classify(args) => commands::classify::run(args, printer),
         Command::Dataset(args) => commands::dataset::run(args, printer),
         Command::Fetch(args) => commands::fetch::run(args, printer),
@@ -78,10 +121,13 @@ fn main() -> ExitCode {
         Command::Cka(args) => commands::cka::run(args, printer),
         Command::Sample(args) => commands::sample::run(args, printer),
         Command::Fid(args) => commands::fid::run(args, printer),
+        Command::Store(args) => commands::store::run(args, printer),
         Command::Inspect(args) => commands::inspect::run(args, printer),
         Command::Params(args) => commands::params::run(args, printer),
         Command::Import(args) => commands::import::run(args, printer),
         Command::Forward(args) => commands::forward::run(args, printer),
+        Command::Launch(args) => shares_work(args.command())
+            .and_then(|shares| commands::launch::run(args, shares, printer)),
     };
     let result = result.and_then(|()| match printer::unsaid() {
         None => Ok(()),
@@ -90,7 +136,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            printer::print_error(&error);
+            printer.error(&error);
             ExitCode::FAILURE
         }
     }

@@ -26,7 +26,7 @@ fn json(args: &[&str]) -> Value {
 #[test]
 fn parameters_are_those_of_table_10() {
     let all = json(&["params"]);
-    assert_eq!(all.as_array().unwrap().len(), 9);
+    assert_eq!(all.as_array().unwrap().len(), 22);
     let paper = json(&["params", "256x256_diffusion_uncond", "--block", "24"]);
     assert_eq!(paper["parameters"], 552_814_086);
     let up_to = &paper["blocks"][0];

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod claim;
 mod data;
 mod denoising;
 mod ensemble;
@@ -21,6 +22,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use claim::{Expectation, PaperClaim};
 pub use data::{DataSource, DescribedData};
 pub use denoising::DenoisingScale;
 pub use ensemble::EnsembleScale;
@@ -64,6 +66,9 @@ pub struct Experiment<S> {
     /// What the paper found.
     #[serde(default)]
     pub published: Vec<Published>,
+    /// What the paper claims about its contenders.
+    #[serde(default)]
+    pub claims: Vec<PaperClaim>,
     /// Settings by scale.
     pub scales: BTreeMap<String, S>,
 }
@@ -121,6 +126,12 @@ const KNOWN: [(&str, &str); 13] = [
 /// Names of the experiments in this crate.
 pub fn known() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|(name, _)| *name)
+}
+
+/// A name with nothing in it that a file's name had better not have.
+fn file_name(name: &str) -> String {
+    name.to_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 /// That no two of a list have the same name.
@@ -219,6 +230,34 @@ impl Plan {
         }
     }
 
+    /// What the paper found.
+    pub fn published(&self) -> &[Published] {
+        match self {
+            Self::Probe(experiment) => &experiment.published,
+            Self::Heads(experiment) => &experiment.published,
+            Self::Tune(experiment) => &experiment.published,
+            Self::Select(experiment) => &experiment.published,
+            Self::Ensemble(experiment) => &experiment.published,
+            Self::Transfer(experiment) => &experiment.published,
+            Self::Similarity(experiment) => &experiment.published,
+            Self::Denoising(experiment) => &experiment.published,
+        }
+    }
+
+    /// What the paper claims about its contenders.
+    pub fn claims(&self) -> &[PaperClaim] {
+        match self {
+            Self::Probe(experiment) => &experiment.claims,
+            Self::Heads(experiment) => &experiment.claims,
+            Self::Tune(experiment) => &experiment.claims,
+            Self::Select(experiment) => &experiment.claims,
+            Self::Ensemble(experiment) => &experiment.claims,
+            Self::Transfer(experiment) => &experiment.claims,
+            Self::Similarity(experiment) => &experiment.claims,
+            Self::Denoising(experiment) => &experiment.claims,
+        }
+    }
+
     /// The files and folders that it reads at a scale, whether they are there or not.
     ///
     /// # Errors
@@ -264,6 +303,8 @@ impl<S: Settings> Experiment<S> {
             title: String,
             #[serde(default)]
             published: Vec<Published>,
+            #[serde(default)]
+            claims: Vec<PaperClaim>,
             scales: BTreeMap<String, S>,
         }
         let refuse = |reason: String| PlanError::Malformed {
@@ -281,6 +322,7 @@ impl<S: Settings> Experiment<S> {
             name: written.name,
             title: written.title,
             published: written.published,
+            claims: written.claims,
             scales: written.scales,
         })
     }
@@ -381,6 +423,39 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn claims_name_contenders_of_their_scale() {
+        let mut judged = 0;
+        for name in known() {
+            let plan = Plan::named(name).unwrap();
+            for claim in plan.claims() {
+                for scale in ["mini", PAPER] {
+                    let pairs = &claim.pairs[scale];
+                    assert!(!pairs.is_empty(), "{name}: {}", claim.text);
+                    let names: Vec<String> = match &plan {
+                        Plan::Heads(e) => titles(&e.scale(scale).unwrap().heads),
+                        Plan::Transfer(e) => titles(&e.scale(scale).unwrap().heads),
+                        Plan::Tune(e) => {
+                            let contenders = &e.scale(scale).unwrap().contenders;
+                            contenders.iter().map(|c| c.name.clone()).collect()
+                        }
+                        _ => panic!("{name} has no contenders"),
+                    };
+                    for side in pairs.iter().flatten() {
+                        let known = names.contains(side) || side == "U-Net encoder";
+                        assert!(known, "{name}, {scale}: no {side} among {names:?}");
+                    }
+                    judged += pairs.len();
+                }
+            }
+        }
+        assert!(judged > 20, "{judged}");
+    }
+
+    fn titles(heads: &[PlannedContender]) -> Vec<String> {
+        heads.iter().map(|head| head.title().to_owned()).collect()
     }
 
     #[test]

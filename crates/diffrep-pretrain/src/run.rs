@@ -162,18 +162,13 @@ pub struct Pretraining<T: Task = PretrainConfig> {
 }
 
 impl<T: Task> Pretraining<T> {
-    /// Builds the network, or takes up the run whose checkpoint lies at `checkpoint`.
+    /// Whether these images can be trained on under these settings. [`open`](Self::open) asks the same; this is for
+    /// those who make a folder for the run first.
     ///
     /// # Errors
     ///
-    /// When the settings do not fit, or the checkpoint is damaged or of another run.
-    pub fn open(
-        config: T,
-        dataset: &Dataset,
-        fingerprint: String,
-        checkpoint: &Path,
-        device: &Device,
-    ) -> Result<Self, PretrainError> {
+    /// [`PretrainError::TooFew`] or [`PretrainError::Classes`].
+    pub fn check(config: &T, dataset: &Dataset) -> Result<(), PretrainError> {
         let course = config.course();
         let images = dataset.len();
         if images < course.held_out + course.batch || course.batch == 0 {
@@ -187,6 +182,24 @@ impl<T: Task> Pretraining<T> {
         if let Some(network) = config.classes().filter(|&classes| classes != data) {
             return Err(PretrainError::Classes { network, data });
         }
+        Ok(())
+    }
+
+    /// Builds the network, or takes up the run whose checkpoint lies at `checkpoint`.
+    ///
+    /// # Errors
+    ///
+    /// When the settings do not fit, or the checkpoint is damaged or of another run.
+    pub fn open(
+        config: T,
+        dataset: &Dataset,
+        fingerprint: String,
+        checkpoint: &Path,
+        device: &Device,
+    ) -> Result<Self, PretrainError> {
+        Self::check(&config, dataset)?;
+        let course = config.course();
+        let images = dataset.len();
         let plain = device.clone().without_autodiff();
         let network = config.network(&plain)?.train();
         let mut train: Vec<usize> = (0..images).collect();

@@ -3,6 +3,7 @@
 mod baseline;
 mod compare;
 mod convex;
+mod denoise;
 mod descent;
 mod ensemble;
 mod error;

@@ -151,6 +151,22 @@ impl Canvas {
         self.body
     }
 
+    /// Begins what belongs to one series; the group that has its `name` stands for it where series are
+    /// listed.
+    pub(crate) fn open_series(&mut self, index: usize, name: &str) {
+        let name = match name {
+            "" => String::new(),
+            name => format!(" data-name=\"{}\"", xml(name)),
+        };
+        self.body
+            .push_str(&format!("<g data-series=\"{index}\"{name}>"));
+    }
+
+    /// Ends what [`open_series`](Self::open_series) began.
+    pub(crate) fn close(&mut self) {
+        self.body.push_str("</g>");
+    }
+
     pub(crate) fn segment(&mut self, from: Place, to: Place, stroke: Stroke) {
         self.body.push_str(&format!(
             "<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" {}/>",

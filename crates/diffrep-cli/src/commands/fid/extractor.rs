@@ -15,7 +15,7 @@ use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
 use diffrep_unet::{Kind, UNet};
 
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
 
 /// A network whose features are compared.
 #[allow(clippy::large_enum_variant, reason = "a process has one")]
@@ -78,7 +78,7 @@ impl Extractor {
         let record = training_record(&imported.metadata)?;
         let preprocess = preprocess_of(record.as_ref(), config, None)?;
         Ok(Self::Classifier {
-            schedule: Schedule::new(schedule_of(record.as_ref(), config), 1000),
+            schedule: process_of(&imported.metadata, config)?.schedule()?,
             source: Source {
                 extractor: format!(
                     "classifier {}, mean of its last map at t = 0",

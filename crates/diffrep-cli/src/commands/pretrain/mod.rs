@@ -155,6 +155,7 @@ impl Job<'_> {
         write: impl FnOnce(&Path, &T::Network, &BTreeMap<String, String>) -> Result<Sha256Hex>,
     ) -> Result<()> {
         let (out, printer) = (&self.args.out, self.printer);
+        Pretraining::check(&config, self.dataset)?;
         create_dir_all(out)?;
         let _lock = Lock::acquire(out)?;
         let checkpoint = out.join("checkpoint.safetensors");

@@ -4,21 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{Experiment, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
-    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, LineChart, LineStyle,
-    NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
+    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, ImageGrid, LineChart,
+    LineStyle, NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
     to_terminal_table,
 };
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::finished::Finished;
 use super::generation::{Generated, Generation};
-use super::{Ground, Place, against_published, orientation};
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known, Standing};
+use super::{Ground, Place, against_published, heads, orientation, pictures, transfer, tune};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -151,7 +154,10 @@ impl<'a> Contest<'a> {
         start: Instant,
     ) -> Result<Finished> {
         let scale = experiment.scale(scale_name)?;
-        let (generation, drawn) = self.generated.map(Generated::section).unzip();
+        let (generation, grid) = self
+            .generated
+            .map(|generated| (generated.generation, generated.grid))
+            .unzip();
         let results = Results {
             scale: scale_name.into(),
             settings: scale.clone(),
@@ -179,13 +185,62 @@ impl<'a> Contest<'a> {
             seeds: self.seeds,
             results: &record.data,
         };
-        let mut report = shown.report(&experiment.title, &record);
-        // Before how it was measured.
-        let last = report.sections.len().saturating_sub(1);
-        report.sections.splice(last..last, drawn);
+        let report = shown.report(&experiment.title, &record, grid);
         let table = to_terminal_table(&shown.table());
         Finished::write(&record, &report, table, dir, start)
     }
+}
+
+/// What the record of a contest tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let (schema, record) = match told::record::<Results<Value>>(path, tune::SCHEMA) {
+        Ok(record) => (tune::SCHEMA, record),
+        Err(_) => (heads::SCHEMA, told::record(path, heads::SCHEMA)?),
+    };
+    let results = &record.data;
+    let streamed = results.settings["feed"].get("streamed").is_some();
+    let words = match schema {
+        tune::SCHEMA => tune::WORDS,
+        _ if streamed => heads::STREAMED,
+        _ => heads::WORDS,
+    };
+    let seeds: Vec<u64> = serde_json::from_value(results.settings["seeds"].clone())
+        .context("`settings.seeds` of the record")?;
+    let shown = Shown {
+        words,
+        seeds: &seeds,
+        results,
+    };
+    let right = |entry: &Entry| -> Vec<Vec<bool>> {
+        entry
+            .scores
+            .iter()
+            .map(|score| score.correct.0.clone())
+            .collect()
+    };
+    let standings = results.contenders.iter().map(|entry| Standing {
+        name: entry.name.clone(),
+        test: entry.test,
+        correct: right(entry),
+        control: None,
+    });
+    let mut standings: Vec<Standing> = standings.collect();
+    if let Some(pixels) = standings
+        .iter()
+        .position(|one| one.name == transfer::PIXELS)
+    {
+        let (ours, theirs) = (&standings[0].correct, &standings[pixels].correct);
+        let ahead = paired_bootstrap_seeds(ours, theirs, RESAMPLES, LEVEL, 0)?;
+        standings[pixels].control = Some(ahead);
+    }
+    let grid = results
+        .generation
+        .as_ref()
+        .and_then(|_| pictures::kept(known.dir).pop());
+    Ok(Found {
+        standings,
+        ..shown.report(known.title, &record, grid).into()
+    })
 }
 
 /// A contest as a reader sees it.
@@ -196,7 +251,7 @@ struct Shown<'a, S> {
 }
 
 impl<S: Serialize> Shown<'_, S> {
-    fn report(&self, title: &str, record: &Record<Results<S>>) -> Report {
+    fn report(&self, title: &str, record: &Record<Results<S>>, grid: Option<ImageGrid>) -> Report {
         let results = self.results;
         let first = results
             .contenders
@@ -251,6 +306,10 @@ impl<S: Serialize> Shown<'_, S> {
                 Some(self.accuracy(first)),
                 self.sizes(),
                 self.curves(),
+                results
+                    .generation
+                    .as_ref()
+                    .map(|generation| generation.section(grid)),
                 Some(self.protocol(record)),
             ]
             .into_iter()
@@ -524,7 +583,7 @@ impl<S: Serialize> Shown<'_, S> {
         }
         pairs.push(("settings SHA-256".into(), p.config_sha256.to_string()));
         Section {
-            title: "Protocol".into(),
+            title: PROTOCOL.into(),
             blocks: vec![
                 Block::Paragraph(self.words.protocol.into()),
                 Block::KeyValues(pairs),

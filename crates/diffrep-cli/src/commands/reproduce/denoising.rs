@@ -1,5 +1,6 @@
 //! `kind = "denoising"`: noised images (Figure 3 of the paper), and what one step of the network makes of them.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -21,11 +22,15 @@ use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
-use super::{Ground, Place, splits, watched};
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known};
+use super::{Ground, Place, pictures, splits, watched};
 use crate::commands::extract::spread;
 use crate::commands::pretrain::grid_png;
 
-const SCHEMA: (&str, u32) = ("diffrep.denoising", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.denoising", 1);
+const CAPTION: &str = "Test images noised to timestep t (Figure 3 of the paper), and below each the clean image as the \
+    network predicts it in one step from what is above.";
 /// Images that go through the network together.
 const BATCH: usize = 32;
 
@@ -167,7 +172,7 @@ pub(super) fn run(
         device: place.device,
     };
     let determines = (
-        (&ground.sha256, ground.kind, ground.preprocess),
+        (&ground.sha256, ground.process, ground.preprocess),
         (splits.train.fingerprint()?, images.fingerprint()?),
         (&scale.timesteps, scale.seed, env!("CARGO_PKG_VERSION")),
     );
@@ -199,7 +204,7 @@ pub(super) fn run(
     let (mean_image, timesteps) = watched(place.printer, |on| {
         step(place.shared, "denoising", &determines, on, compute)
     })?;
-    let pictures = pictures(&denoiser, &splits.test, scale)?;
+    let pictures = draw(&denoiser, &splits.test, scale)?;
     let record = ground.record(
         SCHEMA,
         Sha256Hex::hash_json(scale)?,
@@ -216,18 +221,14 @@ pub(super) fn run(
     )?;
     let table = table(&record.data);
     let shown = to_terminal_table(&table);
-    let report = report(&experiment.title, &record, table, pictures);
+    let report = report(&experiment.title, &record, table, Some(pictures));
     Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
 }
 
 /// The first test image of some classes: clean and noised, and below each noised one what the network
 /// predicts.
-fn pictures(
-    denoiser: &Denoiser<'_>,
-    dataset: &Dataset,
-    scale: &DenoisingScale,
-) -> Result<ImageGrid> {
+fn draw(denoiser: &Denoiser<'_>, dataset: &Dataset, scale: &DenoisingScale) -> Result<ImageGrid> {
     let names = dataset.class_names();
     let firsts: Vec<usize> = (0..names.len())
         .filter_map(|class| dataset.labels().iter().position(|l| *l as usize == class))
@@ -260,14 +261,10 @@ fn pictures(
         [format!("{name}, noised"), "predicted".to_string()]
     });
     Ok(ImageGrid {
-        caption: "Test images noised to timestep t (Figure 3 of the paper), and below each the clean image as the \
-                  network predicts it in one step from what is above."
-            .into(),
+        caption: CAPTION.into(),
         columns,
         row_labels: labels.collect(),
-        column_labels: std::iter::once("clean".to_string())
-            .chain(scale.timesteps.iter().map(|t| format!("t = {t}")))
-            .collect(),
+        column_labels: pictures::steps(&scale.timesteps),
         png: grid_png(&images, columns, size, channels)?,
         width: (columns * size) as u32,
         height: (2 * firsts.len() * size) as u32,
@@ -308,7 +305,26 @@ fn table(results: &Results) -> Table {
     }
 }
 
-fn report(title: &str, record: &Record<Results>, table: Table, pictures: ImageGrid) -> Report {
+/// What a record tells; the pictures are those that lie beside it.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    let timesteps = &record.data.settings.timesteps;
+    let kept = pictures::kept(known.dir).into_iter().next();
+    let pictures = kept.map(|kept| ImageGrid {
+        caption: CAPTION.into(),
+        columns: timesteps.len() + 1,
+        column_labels: pictures::steps(timesteps),
+        ..kept
+    });
+    Ok(report(known.title, &record, table(&record.data), pictures).into())
+}
+
+fn report(
+    title: &str,
+    record: &Record<Results>,
+    table: Table,
+    pictures: Option<ImageGrid>,
+) -> Report {
     let results = &record.data;
     let point = |entry: &Entry| Point::new(entry.t as f64, entry.error.mean);
     let chart = LineChart {
@@ -362,11 +378,13 @@ fn report(title: &str, record: &Record<Results>, table: Table, pictures: ImageGr
             )
         }),
         verdicts: Vec::new(),
-        sections: vec![
-            Section {
+        sections: pictures
+            .map(|pictures| Section {
                 title: "What the network sees, and what it sees in it".into(),
                 blocks: vec![Block::Images(pictures)],
-            },
+            })
+            .into_iter()
+            .chain([
             Section {
                 title: "How wrong it is".into(),
                 blocks: vec![
@@ -379,9 +397,10 @@ fn report(title: &str, record: &Record<Results>, table: Table, pictures: ImageGr
                 ],
             },
             Section {
-                title: "Protocol".into(),
+                title: PROTOCOL.into(),
                 blocks: vec![Block::KeyValues(pairs)],
             },
-        ],
+        ])
+            .collect(),
     }
 }

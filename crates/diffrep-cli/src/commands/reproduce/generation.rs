@@ -40,7 +40,7 @@ pub(super) struct Generation {
 /// The same with pictures.
 pub(super) struct Generated {
     pub(super) generation: Generation,
-    grid: ImageGrid,
+    pub(super) grid: ImageGrid,
 }
 
 /// A generation whose words were understood, before hours of other work.
@@ -73,7 +73,8 @@ impl<'a> Planned<'a> {
         let drawing = Drawing {
             checkpoint: encoder_name(&ground.sha256, None, PrecisionArg::F32)?,
             network: &network,
-            kind: ground.kind,
+            kind: ground.process.schedule,
+            timesteps: ground.process.steps,
             steps: &planned.steps,
             schedule: &self.schedule,
             options: SampleOptions {
@@ -289,26 +290,24 @@ impl Generation {
     }
 }
 
-impl Generated {
-    /// The part of the report.
-    pub(super) fn section(self) -> (Generation, Section) {
-        let settings = &self.generation.settings;
-        let blocks = vec![
+impl Generation {
+    /// The part of the report; the pictures are not in the record, and may be missing.
+    pub(super) fn section(&self, grid: Option<ImageGrid>) -> Section {
+        let settings = &self.settings;
+        let blocks = [
             Block::Paragraph(diffrep_report::escape_inline(&format!(
                 "The same network drew {} images: sampler {}, steps {}, seed {}.",
                 settings.samples, settings.sampler, settings.steps, settings.seed
             ))),
-            Block::Table(self.generation.table()),
+            Block::Table(self.table()),
             Block::Note {
                 kind: NoteKind::Info,
-                text: diffrep_report::escape_inline(&self.generation.note()),
+                text: diffrep_report::escape_inline(&self.note()),
             },
-            Block::Images(self.grid),
         ];
-        let section = Section {
+        Section {
             title: "And it generates".into(),
-            blocks,
-        };
-        (self.generation, section)
+            blocks: blocks.into_iter().chain(grid.map(Block::Images)).collect(),
+        }
     }
 }

@@ -19,8 +19,10 @@ use super::contest::{Contest, Words};
 use super::generation::Planned;
 use super::{Ground, Place, setting, splits, watched};
 
-const WORDS: Words = Words {
-    schema: ("diffrep.heads", 1),
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.heads", 1);
+
+pub(super) const WORDS: Words = Words {
+    schema: SCHEMA,
     one: "head",
     many: "heads",
     on: "on the same frozen features",
@@ -33,7 +35,7 @@ const WORDS: Words = Words {
 };
 
 /// The same with the frozen network in the loop.
-const STREAMED: Words = Words {
+pub(super) const STREAMED: Words = Words {
     on: "on the same frozen network",
     features: "computed in each epoch by the frozen network, with the noise, flips and crops of the settings",
     protocol: "Images go through the frozen network in each epoch. What a head reads is standardised, where its \

@@ -1,6 +1,7 @@
 //! `diffrep reproduce`: runs an experiment file and writes its report.
 
 mod contest;
+pub(crate) mod cost;
 mod denoising;
 mod document;
 mod ensemble;
@@ -9,10 +10,11 @@ mod generation;
 mod heads;
 mod pictures;
 mod probe;
-mod protocol;
+pub(crate) mod protocol;
 mod results;
 pub(crate) mod select;
 mod similarity;
+pub(crate) mod told;
 mod transfer;
 mod tune;
 
@@ -30,11 +32,12 @@ use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study};
 use diffrep_report::{Cell, Column, Table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
 
 use crate::commands::data::DataArgs;
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
+use crate::commands::report;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -43,7 +46,8 @@ use crate::printer::Printer;
 /// Results of each lie in runs/NAME-SCALE: `report.html`, `report.md`, `results.json`, and for a probe
 /// its head as `head.safetensors` for `diffrep classify`. Features and finished steps lie in runs/features
 /// and runs/steps, where experiments share them: what two of them need is computed once, and nothing when
-/// the same command is given again.
+/// the same command is given again. After several experiments, runs/report.html, runs/report.md and
+/// runs/results.json are about all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep reproduce --quick\n  \
@@ -104,6 +108,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
         if plans.len() > 1 {
             printer.say(&format!("{}: {}", plan.name(), plan.title()));
         }
+        let meter = cost::Meter::begin();
         match plan {
             Plan::Probe(experiment) => probe::run(experiment, scale, &place)?,
             Plan::Heads(experiment) => heads::run(experiment, scale, &place)?,
@@ -114,6 +119,10 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
             Plan::Denoising(experiment) => denoising::run(experiment, scale, &place)?,
         }
+        meter.end(&dir)?;
+    }
+    if plans.len() > 1 {
+        collate(&plans, &args.runs, printer)?;
     }
     if !lacking.is_empty() {
         bail!(
@@ -122,6 +131,19 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             lacking.len() + plans.len()
         );
     }
+    Ok(())
+}
+
+/// One page over all experiments of this run.
+fn collate(plans: &[(Plan, String)], runs: &Path, printer: Printer) -> Result<()> {
+    let known: Vec<&Plan> = plans.iter().map(|(plan, _)| plan).collect();
+    let told = plans.iter().map(|(plan, scale)| {
+        let dir = runs.join(format!("{}-{scale}", plan.name()));
+        told::Told::read(&dir, &known)
+    });
+    let mut told: Vec<told::Told> = told.collect::<Result<_>>()?;
+    let pages = report::write(&mut told, &runs.join("report.html"), report::Extent::Whole)?;
+    printer.say(&format!("all of them: {}", pages.page.display()));
     Ok(())
 }
 
@@ -146,27 +168,25 @@ fn with_assets(plans: Vec<(Plan, String)>) -> Result<(Vec<(Plan, String)>, Vec<S
 
 /// A path that is not there, with the way to it.
 fn hint(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let known = diffrep_fetch::find(&stem).is_some();
-    let folder = path.parent().filter(|_| path.extension().is_some());
-    match folder {
-        _ if path.starts_with("fixtures") => format!(
-            "{} (paths in experiments start at the folder in which the command runs: run it in the root of the \
-             clone)",
-            path.display()
-        ),
-        _ if !known => path.display().to_string(),
-        Some(folder) => format!(
-            "{} (`diffrep fetch {stem} --out {}`)",
-            path.display(),
-            folder.display()
-        ),
-        None => format!(
-            "{} (`diffrep fetch {stem} --out {}`)",
-            path.display(),
-            path.display()
-        ),
+    let shown = path.display();
+    if path.starts_with("fixtures") {
+        return format!(
+            "{shown} (paths in experiments start at the folder in which the command runs: run it in the root of the \
+             clone)"
+        );
     }
+    let Some(asset) = diffrep_fetch::find_path(path) else {
+        return shown.to_string();
+    };
+    let folder = match asset.kind {
+        diffrep_fetch::Kind::DataSet => path,
+        diffrep_fetch::Kind::Checkpoint => path.parent().unwrap_or(path),
+    };
+    format!(
+        "{shown} (`diffrep fetch {} --out {}`)",
+        asset.name,
+        folder.display()
+    )
 }
 
 /// The experiments asked for, each with its scale.
@@ -205,7 +225,7 @@ struct Ground {
     sha256: Sha256Hex,
     training: Option<TrainingRecord>,
     preprocess: Preprocess,
-    kind: ScheduleKind,
+    process: ProcessSpec,
     schedule: Schedule,
 }
 
@@ -222,14 +242,14 @@ impl Ground {
         })?;
         let training = training_record(&encoder.metadata)?;
         let network = encoder.network;
-        let kind = schedule_of(training.as_ref(), network.config());
+        let process = process_of(&encoder.metadata, network.config())?;
         Ok(Self {
             preprocess: preprocess_of(training.as_ref(), network.config(), None)?,
             sha256: encoder.sha256,
             network,
             training,
-            kind,
-            schedule: Schedule::new(kind, 1000),
+            process,
+            schedule: process.schedule()?,
         })
     }
 

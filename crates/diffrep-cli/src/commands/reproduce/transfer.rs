@@ -1,14 +1,14 @@
 //! `kind = "transfer"`: the same heads on several data sets (Figures 4 and 7 of the paper).
 
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex, create_dir_all};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
-use diffrep_plan::{Experiment, PAPER, TransferScale};
-use diffrep_pool::PoolSize;
-use diffrep_probe::{Candidate, Contender, Recipe, Splits, Subject};
+use diffrep_plan::{Experiment, PAPER, Published, TransferScale};
+use diffrep_probe::{Candidate, Contender, Recipe, Splits, Study, Subject};
 use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
 use diffrep_stats::{PairedDifference, Spread};
 use diffrep_taps::Encoder;
@@ -17,9 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::contest::Contest;
 use super::finished::Finished;
 use super::heads::HeadsPlan;
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known};
 use super::{Ground, Place, orientation, setting, splits, watched};
+use crate::commands::encoder::OpenBackbone;
 
-const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
+/// The control that the heads are set beside.
+pub(super) const PIXELS: &str = "raw pixels, linear";
 const PERCENT: f64 = 100.0;
 
 /// What `results.json` holds: a summary of the contests, whose own records lie in folders beside it.
@@ -102,9 +107,8 @@ pub(super) fn run(
         },
     )?;
     record.provenance.data_sha256 = Some(Sha256Hex::hash_json(&hashes)?);
-    let table = table(&record.data);
-    let shown = to_terminal_table(&table);
-    let report = report(experiment, &record, table);
+    let shown = to_terminal_table(&table(&record.data));
+    let report = report(&experiment.title, &experiment.published, &record);
     Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
 }
@@ -143,27 +147,76 @@ fn contest<'a>(
             .filter(|side| **side > 0)
             .map(|&side| setting(None, 1, side))
             .collect::<Result<_>>()?;
-        let settings = Settings::new(read.iter().copied(), &pixels.taps(), &ground.schedule)?;
-        let candidates = read.iter().map(|setting| Candidate {
-            head: linear(setting.pool),
-            columns: vec![setting.column()],
-        });
-        let contender = Contender {
-            name: "raw pixels, linear".into(),
-            candidates: candidates.collect(),
-            recipe: Recipe::named(&scale.linear_recipe)?,
+        let probe = LinearProbe {
+            name: PIXELS,
+            study: ground.study(place),
+            subject,
+            read: &read,
         };
-        let study = ground.study(place);
-        let scores = watched(place.printer, |on| {
-            study.compete(&subject, splits, &settings, &contender, &scale.seeds, on)
-        })?;
-        contest.enter(&contender.name, &contender.recipe, scores)?;
+        probe.enter(&mut contest, scale, splits, place)?;
+    }
+    for network in &scale.networks {
+        let open = OpenBackbone::planned(network, place.device)?;
+        let taps = open.network.taps();
+        let last = taps.last().context("a network without layers")?;
+        let probe = LinearProbe {
+            name: &network.name,
+            study: Study {
+                preprocess: open.preprocess,
+                ..ground.study(place)
+            },
+            subject: Subject {
+                name: network.file_name(),
+                encoder: &open.network,
+                hash: open.name,
+            },
+            read: &[setting(None, last.block.get(), 1)?],
+        };
+        probe.enter(&mut contest, scale, splits, place)?;
     }
     Ok(contest)
 }
 
-fn linear(pool: PoolSize) -> HeadSpec {
-    HeadSpec::Linear { pool }
+/// A linear probe on what another encoder makes of the clean image.
+struct LinearProbe<'a, E> {
+    name: &'a str,
+    study: Study<'a>,
+    subject: Subject<'a, E>,
+    /// Blocks and pools that it chooses among.
+    read: &'a [Setting],
+}
+
+impl<E: Encoder + Sync> LinearProbe<'_, E> {
+    fn enter(
+        &self,
+        contest: &mut Contest<'_>,
+        scale: &TransferScale,
+        splits: &Splits,
+        place: &Place<'_>,
+    ) -> Result<()> {
+        let taps = self.subject.encoder.taps();
+        let settings = Settings::new(self.read.iter().copied(), &taps, self.study.schedule)?;
+        let candidates = self.read.iter().map(|setting| Candidate {
+            head: HeadSpec::Linear { pool: setting.pool },
+            columns: vec![setting.column()],
+        });
+        let contender = Contender {
+            name: self.name.into(),
+            candidates: candidates.collect(),
+            recipe: Recipe::named(&scale.linear_recipe)?,
+        };
+        let scores = watched(place.printer, |on| {
+            self.study.compete(
+                &self.subject,
+                splits,
+                &settings,
+                &contender,
+                &scale.seeds,
+                on,
+            )
+        })?;
+        contest.enter(&contender.name, &contender.recipe, scores)
+    }
 }
 
 /// A row for each data set, a column for each contender.
@@ -218,13 +271,8 @@ fn table(results: &Results) -> Table {
     }
 }
 
-fn report(
-    experiment: &Experiment<TransferScale>,
-    record: &Record<Results>,
-    table: Table,
-) -> Report {
-    let mut blocks = vec![Block::Table(table)];
-    let published = &experiment.published;
+fn report(title: &str, published: &[Published], record: &Record<Results>) -> Report {
+    let mut blocks = vec![Block::Table(table(&record.data))];
     if !published.is_empty() && record.data.scale != PAPER {
         blocks.push(Block::Paragraph(diffrep_report::escape_inline(
             &orientation(&record.data.scale, published),
@@ -270,7 +318,7 @@ fn report(
         pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
     }
     Report {
-        title: experiment.title.clone(),
+        title: title.into(),
         subtitle: format!(
             "{} data sets, the same frozen diffusion model.",
             record.data.data.len()
@@ -282,7 +330,7 @@ fn report(
                 blocks,
             },
             Section {
-                title: "Protocol".into(),
+                title: PROTOCOL.into(),
                 blocks: vec![
                     Block::Paragraph(
                         "Choices are made on validation images of each data set with the first seed; the test images \
@@ -294,4 +342,16 @@ fn report(
             },
         ],
     }
+}
+
+/// What a record tells; its data sets have records of their own.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    let data = record.data.settings.data.iter();
+    Ok(Found {
+        parts: data
+            .map(|named| (named.name.clone(), named.folder()))
+            .collect(),
+        ..report(known.title, known.published, &record).into()
+    })
 }

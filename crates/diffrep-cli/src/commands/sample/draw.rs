@@ -68,6 +68,9 @@ pub(crate) struct Determines {
     classifier: Option<String>,
     guidance: Option<f64>,
     schedule: ScheduleKind,
+    /// Timesteps of the schedule, where there are not 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timesteps: Option<usize>,
     version: String,
 }
 
@@ -105,6 +108,8 @@ pub(crate) struct Drawing<'a> {
     pub(crate) network: &'a UNet,
     /// The noise schedule that it was trained with.
     pub(crate) kind: ScheduleKind,
+    /// How many timesteps that has.
+    pub(crate) timesteps: usize,
     /// Which of its timesteps are visited, in the reference's words.
     pub(crate) steps: &'a str,
     /// The schedule respaced to these.
@@ -139,6 +144,7 @@ impl Drawing<'_> {
             classifier: self.guide.map(|guide| guide.sha256.clone()),
             guidance: self.guide.map(|guide| guide.scale),
             schedule: self.kind,
+            timesteps: (self.timesteps != 1000).then_some(self.timesteps),
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use diffrep_artifact::{Lock, create_dir_all, write_bytes_atomic};
 use diffrep_import::{load, read_arch};
 use diffrep_sample::{SampleOptions, Sampler};
-use diffrep_schedule::{Schedule, ScheduleKind, Spacing, VarianceKind, respaced};
+use diffrep_schedule::{ProcessSpec, Spacing, Target, VarianceKind, respaced};
 use diffrep_unet::{Kind, UNetConfig};
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub(crate) use draw::{Drawing, Grid, square};
 use draw::{LabelArg, grid, picture};
 use guide::Classifier;
 
-use crate::commands::input::{PrecisionArg, encoder_name, schedule_of, training_record};
+use crate::commands::input::{PrecisionArg, encoder_name, process_of};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -85,10 +85,10 @@ pub(crate) struct SampleArgs {
     /// How strongly the classifier guides.
     #[arg(long, default_value_t = 1.0, requires = "classifier", value_parser = finite)]
     guidance: f64,
-    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
-    /// or else linear.
-    #[arg(long, value_parser = super::pretrain::parse_schedule)]
-    schedule: Option<ScheduleKind>,
+    /// Noise schedule of the model, as for `diffrep extract`: linear, cosine, scaled_linear; without it the
+    /// one written in the checkpoint or beside it, or else linear.
+    #[arg(long)]
+    schedule: Option<ProcessSpec>,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
@@ -125,18 +125,29 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
     let imported = load(&args.checkpoint, arch, &device)?;
-    let record = training_record(&imported.metadata)?;
     let config = imported.network.config().clone();
     ensure!(
         config.kind == Kind::UNet,
         "{} classifies and draws no images: give the diffusion model, and this as --classifier",
         args.checkpoint.display()
     );
-    let kind = args
-        .schedule
-        .unwrap_or(schedule_of(record.as_ref(), &config));
-    let timesteps = record.map_or(1000, |record| record.config.timesteps);
-    let full = Schedule::new(kind, timesteps);
+    let process = match args.schedule {
+        Some(process) => process,
+        None => process_of(&imported.metadata, &config)?,
+    };
+    ensure!(
+        process.predicts == Target::Noise,
+        "{} does not predict noise ({process}): its features can be read, and drawing from it is not supported",
+        args.checkpoint.display()
+    );
+    ensure!(
+        !process.rescaled,
+        "{} is told thousandths of timesteps ({process}): its features can be read, and drawing from it is not \
+         supported",
+        args.checkpoint.display()
+    );
+    let timesteps = process.steps;
+    let full = process.schedule()?;
     let schedule = respaced(&full, &Spacing::parse(&args.steps, timesteps)?)?;
     let variance = variance(args.variance, &config)?;
     let guide = args
@@ -160,7 +171,8 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
             PrecisionArg::F32,
         )?,
         network: &network,
-        kind,
+        kind: process.schedule,
+        timesteps,
         steps: &args.steps,
         schedule: &schedule,
         options: SampleOptions {
