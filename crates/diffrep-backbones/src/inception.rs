@@ -4,7 +4,9 @@
 use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use diffrep_taps::{
+    BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, Visit, require_image,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, within};
@@ -13,7 +15,6 @@ use crate::layers::{Linear, global_mean, max_pool};
 use crate::mixed::{
     InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, Last, Mixed, Unit, Widths,
 };
-use crate::visit::{Visit, require_image};
 
 /// Channels of the 1x1 branch of `Mixed_6d` that make up the spatial features.
 const SPATIAL: usize = 7;

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use diffrep_datasets::Normalise;
+use diffrep_rng::Key;
 use diffrep_taps::{Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 
 /// An encoder that takes images of -1 to 1, as diffusion models do, and hands them on normalised as it
@@ -17,6 +18,10 @@ pub struct Normalised<E> {
 impl<E: Encoder> Encoder for Normalised<E> {
     fn taps(&self) -> Vec<TapInfo> {
         self.encoder.taps()
+    }
+
+    fn first_stage(&self, image: Tensor<4>, keys: &[Key]) -> Tensor<4> {
+        self.encoder.first_stage(image, keys)
     }
 
     fn forward_taps(

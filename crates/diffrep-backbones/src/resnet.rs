@@ -4,13 +4,14 @@
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use diffrep_taps::{
+    BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, Visit, require_image,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, within};
 use crate::init::{Scheme, randomised};
 use crate::layers::{BatchNorm, Conv2d, Linear, global_mean, max_pool};
-use crate::visit::{Visit, require_image};
 
 const EPS: f64 = 1e-5;
 

@@ -4,6 +4,8 @@ mod commands;
 mod device;
 mod printer;
 mod process;
+#[cfg(test)]
+mod typed;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,7 @@ enum Command {
     Params(commands::params::ParamsArgs),
     Import(commands::import::ImportArgs),
     Forward(commands::forward::ForwardArgs),
+    Launch(commands::launch::LaunchArgs),
 }
 
 /// What is logged, and how.
@@ -73,6 +76,22 @@ fn log(text: &str) -> Result<Log, String> {
         "levels are off, error, warn, info, debug and trace; `json` and `json:LEVEL` write JSON"
     })?;
     Ok(Log { level, json })
+}
+
+/// Whether several workers share the work of a command; an error if it is not one that can be launched.
+fn shares_work(command: &[String]) -> anyhow::Result<bool> {
+    let words = std::iter::once("diffrep").chain(command.iter().map(String::as_str));
+    match Cli::try_parse_from(words).map(|cli| cli.command) {
+        Ok(Command::Launch(_)) => anyhow::bail!("`launch` cannot launch itself"),
+        Ok(Command::Extract(args)) => args.check_shared().map(|()| true),
+        Ok(_) => Ok(false),
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let first = first.trim_start_matches("error: ");
+            anyhow::bail!("what is to be launched is no command of diffrep: {first}")
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -107,6 +126,8 @@ fn main() -> ExitCode {
         Command::Params(args) => commands::params::run(args, printer),
         Command::Import(args) => commands::import::run(args, printer),
         Command::Forward(args) => commands::forward::run(args, printer),
+        Command::Launch(args) => shares_work(args.command())
+            .and_then(|shares| commands::launch::run(args, shares, printer)),
     };
     let result = result.and_then(|()| match printer::unsaid() {
         None => Ok(()),

@@ -145,16 +145,18 @@ pub fn features<E: Encoder>(
             &mut pixels,
         )?;
         let [c, h, w] = shape;
-        let x0 = Tensor::<4>::from_data(TensorData::new(pixels, [together, c, h, w]), device);
+        let image = Tensor::<4>::from_data(TensorData::new(pixels, [together, c, h, w]), device);
+        let keys: Vec<Key> = padded.iter().map(|&i| job.noise_key(i)).collect();
+        let x0 = encoder.first_stage(image, &keys);
         let mut next = columns.iter_mut().zip(job.settings.columns());
         for (t, taps, blocks) in job.settings.groups() {
             let image = match t {
                 None => x0.clone(),
-                Some(t) => noised(job, &padded, x0.clone(), t, device),
+                Some(t) => noised(job, &keys, x0.clone(), t, device),
             };
             let condition = match t {
                 None => Condition::default(),
-                Some(t) => Condition::timestep(job.schedule.timestep_map[t] as f32, device),
+                Some(t) => Condition::timestep(job.schedule.told(t), device),
             };
             FORWARDS.fetch_add(part.len() as u64, Ordering::Relaxed);
             let mut maps = encoder.forward_taps(image, &condition, taps, None);
@@ -179,26 +181,25 @@ pub fn features<E: Encoder>(
 
 fn noised(
     job: &Extraction<'_>,
-    indices: &[usize],
+    keys: &[Key],
     x0: Tensor<4>,
     t: usize,
     device: &Device,
 ) -> Tensor<4> {
     let [batch, channels, height, width] = x0.dims();
-    let keys: Vec<Key> = indices
-        .iter()
-        .map(|&i| {
-            Key::new(job.noising.seed, Stream::Noise)
-                .sample(job.dataset.noise_id(i))
-                .draw(job.noising.draw)
-                .t(t as u32)
-        })
-        .collect();
+    let keys: Vec<Key> = keys.iter().map(|key| key.t(t as u32)).collect();
     let noise = noise_batch(&keys, [channels, height, width], device);
     q_sample(job.schedule, x0, &vec![t; batch], noise)
 }
 
 impl Extraction<'_> {
+    /// Names the noise of an image, whatever its timestep.
+    fn noise_key(&self, index: usize) -> Key {
+        Key::new(self.noising.seed, Stream::Noise)
+            .sample(self.dataset.noise_id(index))
+            .draw(self.noising.draw)
+    }
+
     /// Everything that determines the numbers of a column but the column itself.
     fn determines(&self) -> Result<serde_json::Value, ExtractError> {
         let mut determines = serde_json::json!({
@@ -214,6 +215,9 @@ impl Extraction<'_> {
             "arithmetic": ARITHMETIC,
             "micro_batch": micro_batch(self.preprocess.size),
         });
+        if self.schedule.timestep_scale != 1.0 {
+            determines["timestep_scale"] = self.schedule.timestep_scale.into();
+        }
         if self.flip {
             determines["flip"] = true.into();
         }

@@ -4,6 +4,8 @@
 //! publish; what none of them publishes is `None`.
 //! They are never taken from a file that this crate has downloaded itself.
 
+use std::path::Path;
+
 use crate::{Asset, Format, Kind, KnownFile, RemoteFile, Source, Unpack};
 
 /// Everything that can be asked for, data sets first.
@@ -14,6 +16,13 @@ pub fn catalogue() -> &'static [Asset] {
 /// The asset of that name.
 pub fn find(name: &str) -> Option<&'static Asset> {
     CATALOGUE.iter().find(|asset| asset.name == name)
+}
+
+/// The asset that a file of this name belongs to, or that is called like a folder of this name.
+pub fn find_path(path: &Path) -> Option<&'static Asset> {
+    let name = path.file_name()?.to_str()?;
+    let holds = |asset: &&Asset| asset.known_files().any(|file| file.name == name);
+    find(name).or_else(|| CATALOGUE.iter().find(holds))
 }
 
 /// A checkpoint of guided diffusion; the address holds the name, which is also that of the
@@ -44,6 +53,29 @@ macro_rules! adm {
     };
 }
 
+/// The checkpoint of a network that diffusion features are compared with.
+macro_rules! backbone {
+    ($name:literal, $title:literal, $folder:literal, $file:literal, $licence:literal, $layout:literal) => {
+        Asset {
+            name: $name,
+            title: $title,
+            kind: Kind::Checkpoint,
+            licence: $licence,
+            source: Source::Files(&[RemoteFile {
+                file: KnownFile {
+                    name: $file,
+                    bytes: None,
+                    sha256: None,
+                    md5: None,
+                },
+                url: concat!($folder, "/", $file),
+                unpack: None,
+            }]),
+            layout: $layout,
+        }
+    };
+}
+
 /// One of the four files of Fashion-MNIST.
 macro_rules! fashion_mnist {
     ($name:literal, $bytes:literal, $sha256:literal, $md5:literal) => {
@@ -63,7 +95,7 @@ macro_rules! fashion_mnist {
     };
 }
 
-static CATALOGUE: [Asset; 22] = [
+static CATALOGUE: [Asset; 29] = [
     AIRCRAFT,
     CARS,
     CUB,
@@ -101,6 +133,48 @@ static CATALOGUE: [Asset; 22] = [
         "lsun_horse_nodropout",
         "LSUN horses without dropout, 256x256 pixels"
     ),
+    backbone!(
+        "resnet50-0676ba61",
+        "ResNet-50 of torchvision, trained with the labels of ImageNet (V1)",
+        "https://download.pytorch.org/models",
+        "resnet50-0676ba61.pth",
+        "BSD-3-Clause, as the code in pytorch/vision",
+        "one .pth file, a flat state dict"
+    ),
+    backbone!(
+        "simclr_rn50_800ep",
+        "ResNet-50 of SimCLR, 800 epochs, from the model zoo of VISSL",
+        "https://dl.fbaipublicfiles.com/vissl/model_zoo/simclr_rn50_800ep_simclr_8node_resnet_16_07_20.7e8feed1",
+        "model_final_checkpoint_phase799.torch",
+        "MIT, as the code in facebookresearch/vissl",
+        "one .torch file, the trunk under `classy_state_dict`"
+    ),
+    backbone!(
+        "swav_800ep_pretrain",
+        "ResNet-50 of SwAV, 800 epochs",
+        "https://dl.fbaipublicfiles.com/deepcluster",
+        "swav_800ep_pretrain.pth.tar",
+        "CC BY-NC 4.0, as the code in facebookresearch/swav",
+        "one file of PyTorch in spite of its name, a flat state dict behind `module.`"
+    ),
+    backbone!(
+        "dino_vitbase16_pretrain",
+        "ViT-B/16 of DINO",
+        "https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain",
+        "dino_vitbase16_pretrain.pth",
+        "Apache-2.0, as the code in facebookresearch/dino",
+        "one .pth file, a flat state dict"
+    ),
+    backbone!(
+        "mae_pretrain_vit_base",
+        "ViT-B/16 of MAE",
+        "https://dl.fbaipublicfiles.com/mae/pretrain",
+        "mae_pretrain_vit_base.pth",
+        "CC BY-NC 4.0, as the code in facebookresearch/mae",
+        "one .pth file, the encoder under `model`"
+    ),
+    FID_INCEPTION,
+    FID_REFERENCE,
 ];
 
 const AIRCRAFT: Asset = Asset {
@@ -364,6 +438,44 @@ const UNCOND_256: Asset = Asset {
     layout: ADM_LAYOUT,
 };
 
+/// The name holds the first digits of the hash; the rest is not published.
+const FID_INCEPTION: Asset = Asset {
+    name: "pt_inception-2015-12-05-6726825d",
+    title: "Inception-v3 of FID, as pytorch-fid publishes it",
+    kind: Kind::Checkpoint,
+    licence: "Apache 2.0, as the code in mseitzer/pytorch-fid",
+    source: Source::Files(&[RemoteFile {
+        file: KnownFile {
+            name: "pt_inception-2015-12-05-6726825d.pth",
+            bytes: None,
+            sha256: None,
+            md5: None,
+        },
+        url: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        unpack: None,
+    }]),
+    layout: "one .pth file, a flat state dict",
+};
+
+/// What the authors of guided diffusion compare images of 256 pixels with.
+const FID_REFERENCE: Asset = Asset {
+    name: "VIRTUAL_imagenet256_labeled",
+    title: "Guided diffusion (ADM): 10,000 images of ImageNet at 256x256 pixels, with statistics for FID",
+    kind: Kind::DataSet,
+    licence: "the images are ImageNet's, whose terms (non-commercial research and education) apply",
+    source: Source::Files(&[RemoteFile {
+        file: KnownFile {
+            name: "VIRTUAL_imagenet256_labeled.npz",
+            bytes: None,
+            sha256: None,
+            md5: None,
+        },
+        url: "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/VIRTUAL_imagenet256_labeled.npz",
+        unpack: None,
+    }]),
+    layout: "one .npz file: arr_0 (images), mu, sigma, mu_s and sigma_s",
+};
+
 const ADM_LICENCE: &str = "MIT, as the code in openai/guided-diffusion; its model card says what the networks are meant for";
 const ADM_LAYOUT: &str = "one .pt file, a flat state dict";
 
@@ -423,6 +535,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_tells_what_is_to_be_fetched() {
+        let found = |path: &str| find_path(Path::new(path)).map(|asset| asset.name);
+        assert_eq!(found("data/cub"), Some("cub"));
+        assert_eq!(
+            found("checkpoints/256x256_diffusion_uncond.pt"),
+            Some("256x256_diffusion_uncond")
+        );
+        assert_eq!(
+            found("weights/swav_800ep_pretrain.pth.tar"),
+            Some("swav_800ep_pretrain")
+        );
+        assert_eq!(found("my.pt"), None);
+    }
+
+    #[test]
     fn names_and_files_are_unique() {
         let mut names = HashSet::new();
         for asset in catalogue() {
@@ -473,7 +600,8 @@ mod tests {
     fn archives_say_what_they_yield() {
         for remote in catalogue().iter().flat_map(Asset::downloads) {
             let name = remote.file.name;
-            let is_tar = name.ends_with(".tar");
+            // PyTorch users call their own files `.pth.tar`.
+            let is_tar = name.ends_with(".tar") && !name.ends_with(".pth.tar");
             let is_tar_gz = name.ends_with(".tar.gz") || name.ends_with(".tgz");
             let format = remote.unpack.map(|plan| plan.format);
             assert_eq!(format == Some(Format::Tar), is_tar, "{name}");

@@ -13,7 +13,7 @@ mod space;
 mod unpack;
 
 pub use asset::{Asset, Format, Kind, KnownFile, RemoteFile, Source, Unpack};
-pub use catalogue::{catalogue, find};
+pub use catalogue::{catalogue, find, find_path};
 pub use check::{Checked, Evidence};
 pub use error::FetchError;
 pub use fetch::{Fetched, FetchedFile, Origin, fetch, verify};

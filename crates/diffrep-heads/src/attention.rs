@@ -1,10 +1,6 @@
 use burn::module::{Module, Param};
-use burn::tensor::{
-    Device, Tensor,
-    activation::{gelu, softmax},
-    module::avg_pool2d,
-    ops::AvgPoolOptions,
-};
+use burn::tensor::{Device, Tensor, activation::softmax, module::avg_pool2d, ops::AvgPoolOptions};
+use diffrep_ops::gelu;
 use diffrep_rng::Generator;
 use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};

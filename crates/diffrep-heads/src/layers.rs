@@ -41,13 +41,21 @@ impl Dense {
         }
     }
 
-    /// `[.., in]` to `[.., out]`.
+    /// `[.., in]` to `[.., out]`: one product over all rows, whose gradient is one product too, where
+    /// a batch of products would have the weight's gradient summed over the batch.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = x.matmul(self.weight.val().transpose().unsqueeze());
-        match &self.bias {
+        let mut shape = x.dims();
+        let [outputs, inputs] = self.weight.dims();
+        let rows = shape[..D - 1].iter().product();
+        let y = x
+            .reshape([rows, inputs])
+            .matmul(self.weight.val().transpose());
+        let y = match &self.bias {
             None => y,
             Some(bias) => y + bias.val().unsqueeze(),
-        }
+        };
+        shape[D - 1] = outputs;
+        y.reshape(shape)
     }
 }
 
@@ -86,8 +94,10 @@ impl Conv2d {
         let [batch, inputs, height, width] = x.dims();
         let [outputs, ..] = self.weight.dims();
         let pixels = x.reshape([batch, inputs, height * width]).swap_dims(1, 2);
-        let weight = self.weight.val().reshape([1, outputs, inputs]);
-        pixels.matmul(weight.swap_dims(1, 2)) + self.bias.val().reshape([1, 1, outputs])
+        let weight = self.weight.val().reshape([outputs, inputs]);
+        let pixels = pixels.reshape([batch * height * width, inputs]);
+        let tokens = pixels.matmul(weight.transpose()) + self.bias.val().unsqueeze();
+        tokens.reshape([batch, height * width, outputs])
     }
 }
 

@@ -35,6 +35,25 @@ pub enum ImportError {
         /// What it is.
         found: &'static str,
     },
+    /// A folder without the network that is looked for.
+    #[error(
+        "{} holds no U-Net as diffusers writes it: {reason}; name such a folder, or a checkpoint file",
+        path.display()
+    )]
+    NotANetworkFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The description of a scheduler is of no use.
+    #[error("{} does not tell how to noise images", path.display())]
+    Process {
+        /// The description.
+        path: PathBuf,
+        /// Why.
+        source: diffrep_schedule::SpecError,
+    },
     /// The content is of another kind.
     #[error(
         "{} is {found}: expected a safetensors file or what torch.save writes (.pt, .pth, .ckpt)",
@@ -127,6 +146,14 @@ pub enum ImportError {
         /// Why that is of no use here.
         reason: &'static str,
     },
+    /// The tensors are not those of a diffusion transformer.
+    #[error("{} does not hold a diffusion transformer: {reason}", path.display())]
+    NotATransformer {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or open.
+        reason: String,
+    },
     /// The tensors are not those of an ADM network.
     #[error("{} does not hold an ADM U-Net or classifier: {reason}", path.display())]
     NotAdm {
@@ -180,6 +207,53 @@ pub enum ImportError {
         network: String,
         /// Which names are missing or unknown.
         source: Box<diffrep_backbones::CheckpointError>,
+    },
+    /// A folder or file lacks a part of a latent diffusion model.
+    #[error("{} has no {part}: expected {expected}", path.display())]
+    MissingPart {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing.
+        part: String,
+        /// Where it would be.
+        expected: String,
+    },
+    /// A part is not one of Stable Diffusion 1 or 2.
+    #[error("{} is not of Stable Diffusion 1 or 2: {reason}", path.display())]
+    NotStableDiffusion {
+        /// The file.
+        path: PathBuf,
+        /// What it says instead.
+        reason: String,
+    },
+    /// Parts of a model do not belong together.
+    #[error("the parts of {} do not fit each other: {reason}", path.display())]
+    PartsMisfit {
+        /// The folder or file.
+        path: PathBuf,
+        /// Which and why.
+        reason: String,
+    },
+    /// Images of a size that has no whole maps.
+    #[error(
+        "images of {size} x {size} do not go through {}: use a multiple of {step} (--size)",
+        path.display()
+    )]
+    ImageSize {
+        /// The folder or file.
+        path: PathBuf,
+        /// The size asked for, in pixels.
+        size: usize,
+        /// What it has to be a multiple of.
+        step: usize,
+    },
+    /// The description of a latent diffusion model does not fit together.
+    #[error("the network for {} does not fit together", path.display())]
+    LatentConfig {
+        /// The folder or file.
+        path: PathBuf,
+        /// What does not fit.
+        source: diffrep_latent::ConfigError,
     },
     /// The tensors are not those of the network.
     #[error(

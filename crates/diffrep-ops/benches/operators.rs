@@ -9,7 +9,7 @@ use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
-use diffrep_ops::{Activation, PackedConv, conv2d_same, group_norm, halve};
+use diffrep_ops::{Activation, PackedConv, conv2d_same, gelu, group_norm, halve};
 
 const BATCH: usize = 16;
 
@@ -37,6 +37,19 @@ fn convolutions(criterion: &mut Criterion) {
         });
         group.finish();
     }
+}
+
+/// The hidden layer of an attention head: 128 images of 17 tokens.
+fn gelus(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gelu, 128 x 17 x 128");
+    let x = uniform([128, 17, 128]);
+    group.bench_function("diffrep", |bencher| {
+        bencher.iter(|| black_box(gelu(x.clone()).into_data()));
+    });
+    group.bench_function("burn", |bencher| {
+        bencher.iter(|| black_box(burn::tensor::activation::gelu(x.clone()).into_data()));
+    });
+    group.finish();
 }
 
 /// Of the paper's network of 256x256 images, one image at a time.
@@ -86,5 +99,5 @@ fn others(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions, packed, others);
+criterion_group!(benches, convolutions, gelus, packed, others);
 criterion_main!(benches);

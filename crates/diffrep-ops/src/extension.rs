@@ -5,6 +5,7 @@ use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
 
 pub(crate) mod conv;
+pub(crate) mod gelu;
 pub(crate) mod norm;
 pub(crate) mod packed;
 pub(crate) mod resample;

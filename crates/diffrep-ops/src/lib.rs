@@ -16,5 +16,5 @@ mod extension;
 mod operators;
 mod packed;
 
-pub use operators::{Activation, conv2d_same, double, group_norm, halve, is_on_host};
+pub use operators::{Activation, conv2d_same, double, gelu, group_norm, halve, is_on_host};
 pub use packed::PackedConv;

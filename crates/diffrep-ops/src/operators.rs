@@ -80,6 +80,16 @@ pub fn group_norm(
     }
 }
 
+/// x times the normal distribution up to x (GELU by the error function), elementwise, within 2e-7 of
+/// the larger of 1 and |x|.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+    if vectorised::on_flex(&x) {
+        return vectorised::gelu(x);
+    }
+    burn::tensor::activation::gelu(x)
+}
+
 /// Half the height and width: the mean of each 2x2 square. An odd last row or column is left out.
 ///
 /// # Shapes
@@ -117,10 +127,11 @@ mod vectorised {
     use super::Activation;
     use crate::cpu::conv::Shape;
     use crate::extension::conv::ConvOps;
+    use crate::extension::gelu::GeluOps;
     use crate::extension::norm::{NormOps, NormOptions};
     use crate::extension::resample::ResampleOps;
 
-    pub(super) fn on_flex(tensor: &Tensor<4>) -> bool {
+    pub(super) fn on_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
         tensor.dtype() == DType::F32 && crate::operators::is_flex(&tensor.device())
     }
 
@@ -152,6 +163,10 @@ mod vectorised {
     pub(super) fn takes_halving(x: &Tensor<4>) -> bool {
         let [_, _, height, width] = x.dims();
         height % 2 == 0 && width % 2 == 0 && on_flex(x)
+    }
+
+    pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+        Tensor::from_dispatch(Dispatch::exact_gelu(x.into_dispatch()))
     }
 
     pub(super) fn halve(x: Tensor<4>) -> Tensor<4> {

@@ -7,7 +7,7 @@ use burn::tensor::{
     module::{avg_pool2d, conv2d},
     ops::{AvgPoolOptions, ConvOptions},
 };
-use diffrep_ops::{Activation, conv2d_same, double, group_norm, halve};
+use diffrep_ops::{Activation, conv2d_same, double, gelu, group_norm, halve};
 use proptest::prelude::*;
 
 fn device() -> Device {
@@ -144,6 +144,35 @@ fn normalisation_of_the_mini_network() {
         check_norm([3, 64, 8, 8, 32], activation);
         check_norm([1, 96, 4, 4, 32], activation);
     }
+}
+
+#[test]
+fn gelu_of_every_shape_and_size() {
+    let device = device();
+    let edges = [
+        0.0, -0.0, 1.414, -1.415, 2.5, -2.5, 5.0, -5.0, 5.7, -5.7, 1e-30,
+    ];
+    let edges = Tensor::<1>::from_data(edges, &device).require_grad();
+    let large = Tensor::<1>::from_data([40.0f32, -40.0, f32::NAN], &device);
+    let large = gelu(large).into_data().try_into_vec::<f32>().unwrap();
+    assert!(large[0] == 40.0 && large[1] == 0.0 && large[2].is_nan());
+    fn both<const D: usize>(x: Tensor<D>) {
+        let (found, expected) = (gelu(x.clone()), burn::tensor::activation::gelu(x.clone()));
+        check(found.clone().detach(), expected.clone().detach(), "gelu");
+        let (found, expected) = (found.sum().backward(), expected.sum().backward());
+        check(
+            x.grad(&found).unwrap(),
+            x.grad(&expected).unwrap(),
+            "gradient of gelu",
+        );
+    }
+    both(edges);
+    both(values([3, 50, 1], 22, &device));
+    both(values([2, 5, 40, 60], 23, &device));
+    // Not contiguous.
+    let x = values([40, 30], 24, &device);
+    let swapped = gelu(x.clone().transpose()).transpose();
+    check(swapped.detach(), gelu(x).detach(), "transposed");
 }
 
 fn check_resampling([batch, channels, height, width]: [usize; 4]) {

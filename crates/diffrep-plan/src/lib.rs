@@ -2,6 +2,7 @@
 
 mod claim;
 mod data;
+mod denoising;
 mod ensemble;
 mod error;
 mod heads;
@@ -23,9 +24,10 @@ use serde::{Deserialize, Serialize};
 
 pub use claim::{Expectation, PaperClaim};
 pub use data::{DataSource, DescribedData};
+pub use denoising::DenoisingScale;
 pub use ensemble::EnsembleScale;
 pub use error::PlanError;
-pub use heads::{Cut, Feed, HeadsScale, PlannedContender, PlannedHead};
+pub use heads::{Cut, Feed, HeadsScale, Judge, PlannedContender, PlannedGeneration, PlannedHead};
 pub use probe::ProbeScale;
 pub use select::SelectScale;
 pub use shards::ShardList;
@@ -101,15 +103,18 @@ pub enum Plan {
     Transfer(Experiment<TransferScale>),
     /// Layers compared by CKA.
     Similarity(Experiment<SimilarityScale>),
+    /// What one step of the network makes of noised images.
+    Denoising(Experiment<DenoisingScale>),
 }
 
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 13] = [
     ("figure2", include_str!("../experiments/figure2.toml")),
     ("table1", include_str!("../experiments/table1.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
     ("table3", include_str!("../experiments/table3.toml")),
     ("table6", include_str!("../experiments/table6.toml")),
     ("figure1", include_str!("../experiments/figure1.toml")),
+    ("figure3", include_str!("../experiments/figure3.toml")),
     ("figure4", include_str!("../experiments/figure4.toml")),
     ("figure5", include_str!("../experiments/figure5.toml")),
     ("figure6", include_str!("../experiments/figure6.toml")),
@@ -121,6 +126,12 @@ const KNOWN: [(&str, &str); 12] = [
 /// Names of the experiments in this crate.
 pub fn known() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|(name, _)| *name)
+}
+
+/// A name with nothing in it that a file's name had better not have.
+fn file_name(name: &str) -> String {
+    name.to_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 /// That no two of a list have the same name.
@@ -184,8 +195,9 @@ impl Plan {
             "ensemble" => Experiment::parse(name, text).map(Self::Ensemble),
             "transfer" => Experiment::parse(name, text).map(Self::Transfer),
             "similarity" => Experiment::parse(name, text).map(Self::Similarity),
+            "denoising" => Experiment::parse(name, text).map(Self::Denoising),
             other => Err(refuse(format!(
-                "its kind is `{other}`: use probe, heads, tune, select, ensemble, transfer or similarity"
+                "its kind is `{other}`: use probe, heads, tune, select, ensemble, transfer, similarity or denoising"
             ))),
         }
     }
@@ -200,6 +212,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.name,
             Self::Transfer(experiment) => &experiment.name,
             Self::Similarity(experiment) => &experiment.name,
+            Self::Denoising(experiment) => &experiment.name,
         }
     }
 
@@ -213,6 +226,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.title,
             Self::Transfer(experiment) => &experiment.title,
             Self::Similarity(experiment) => &experiment.title,
+            Self::Denoising(experiment) => &experiment.title,
         }
     }
 
@@ -226,6 +240,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.published,
             Self::Transfer(experiment) => &experiment.published,
             Self::Similarity(experiment) => &experiment.published,
+            Self::Denoising(experiment) => &experiment.published,
         }
     }
 
@@ -239,6 +254,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.claims,
             Self::Transfer(experiment) => &experiment.claims,
             Self::Similarity(experiment) => &experiment.claims,
+            Self::Denoising(experiment) => &experiment.claims,
         }
     }
 
@@ -256,6 +272,7 @@ impl Plan {
             Self::Ensemble(experiment) => Ok(experiment.scale(scale)?.assets()),
             Self::Transfer(experiment) => Ok(experiment.scale(scale)?.assets()),
             Self::Similarity(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Denoising(experiment) => Ok(experiment.scale(scale)?.assets()),
         }
     }
 
@@ -269,6 +286,7 @@ impl Plan {
             Self::Ensemble(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Transfer(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Similarity(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Denoising(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -448,6 +466,8 @@ mod tests {
             "checkpoints/256x256_diffusion_uncond.pt",
             "data/imagenet",
             "checkpoints/256x256_classifier.pt",
+            "checkpoints/pt_inception-2015-12-05-6726825d.pth",
+            "data/VIRTUAL_imagenet256_labeled.npz",
         ];
         assert_eq!(assets, expected.map(Path::new));
         assert_eq!(
@@ -463,11 +483,9 @@ mod tests {
             let text = heads.replacen(from, to, 1);
             Plan::parse("x", &text).unwrap_err().to_string()
         };
-        assert!(
-            refused("kind = \"heads\"", "kind = \"tails\"").contains(
-                "`tails`: use probe, heads, tune, select, ensemble, transfer or similarity"
-            )
-        );
+        assert!(refused("kind = \"heads\"", "kind = \"tails\"").contains(
+            "`tails`: use probe, heads, tune, select, ensemble, transfer, similarity or denoising"
+        ));
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));
         let misspelt = r#"data = { path = "fixtures/fashion-mnist", clases = ["a"] }"#;

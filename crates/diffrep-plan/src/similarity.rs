@@ -49,6 +49,13 @@ pub struct PlannedBackbone {
     pub checkpoint: PathBuf,
 }
 
+impl PlannedBackbone {
+    /// Its name as a part of files' names.
+    pub fn file_name(&self) -> String {
+        crate::file_name(&self.name)
+    }
+}
+
 impl Settings for SimilarityScale {
     fn check(&self) -> Result<(), String> {
         crate::at_least_one(&[

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataSource, Feed, PlannedContender, Settings};
+use crate::{DataSource, Feed, PlannedBackbone, PlannedContender, Settings};
 
 /// Which heads compete on which data sets at one scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct TransferScale {
     /// Whether linear probes on raw pixels compete too.
     #[serde(default)]
     pub pixels: bool,
+    /// Networks of other kinds whose last layer linear probes compete on too, averaged over the image.
+    #[serde(default)]
+    pub networks: Vec<PlannedBackbone>,
     /// The heads; the others are compared with the first.
     pub heads: Vec<PlannedContender>,
 }
@@ -53,9 +56,7 @@ pub struct NamedData {
 impl NamedData {
     /// Its name as a folder's.
     pub fn folder(&self) -> String {
-        self.name
-            .to_lowercase()
-            .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+        crate::file_name(&self.name)
     }
 }
 
@@ -70,12 +71,20 @@ impl Settings for TransferScale {
         ])?;
         let folders: Vec<String> = self.data.iter().map(NamedData::folder).collect();
         crate::distinct("data", folders.iter().map(String::as_str))?;
+        let networks = self.networks.iter().map(|network| network.name.as_str());
+        let heads = self.heads.iter().map(PlannedContender::title);
+        crate::distinct("networks", networks.chain(heads))?;
         crate::heads::check_contenders(&self.heads, &self.feed)
     }
 
     fn assets(&self) -> Vec<&Path> {
         let mut assets = vec![self.checkpoint.as_path()];
         assets.extend(self.data.iter().map(|named| named.data.path()));
+        assets.extend(
+            self.networks
+                .iter()
+                .map(|network| network.checkpoint.as_path()),
+        );
         assets
     }
 }

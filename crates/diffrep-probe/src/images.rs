@@ -117,14 +117,15 @@ impl Reading {
 }
 
 impl Images<'_> {
-    /// Some images noised to `t`, with the condition that tells it: as they are in an epoch of
-    /// training, or as they are scored.
+    /// Some images as `encoder` is to see them, noised to `t` (in its latent space, if it has one),
+    /// with the condition that tells it: as they are in an epoch of training, or as they are scored.
     ///
     /// # Errors
     ///
     /// When an image cannot be read.
-    pub(crate) fn batch(
+    pub(crate) fn batch<E: Encoder>(
         &self,
+        encoder: &E,
         rows: &[usize],
         t: Option<usize>,
         epoch: Option<usize>,
@@ -159,18 +160,21 @@ impl Images<'_> {
         }
         let (channels, size) = (preprocess.channels.count(), preprocess.size);
         let shape = [rows.len(), channels, size, size];
-        let x0 = Tensor::<4>::from_data(TensorData::new(values, shape), device);
+        let image = Tensor::<4>::from_data(TensorData::new(values, shape), device);
+        let key = |&row: &usize| {
+            let key = Key::new(self.seed, Stream::Noise).sample(self.dataset.noise_id(row));
+            key.draw(draw)
+        };
+        let keys: Vec<Key> = rows.iter().map(key).collect();
+        let x0 = encoder.first_stage(image, &keys);
         let Some(t) = t else {
             return Ok((x0, Condition::default()));
         };
-        let key = |&row: &usize| {
-            let key = Key::new(self.seed, Stream::Noise).sample(self.dataset.noise_id(row));
-            key.draw(draw).t(t as u32)
-        };
-        let keys: Vec<Key> = rows.iter().map(key).collect();
-        let noise = noise_batch(&keys, [channels, size, size], device);
+        let keys: Vec<Key> = keys.iter().map(|key| key.t(t as u32)).collect();
+        let [_, channels, height, width] = x0.dims();
+        let noise = noise_batch(&keys, [channels, height, width], device);
         let image = q_sample(self.schedule, x0, &vec![t; rows.len()], noise);
-        let condition = Condition::timestep(self.schedule.timestep_map[t] as f32, device);
+        let condition = Condition::timestep(self.schedule.told(t), device);
         Ok((image, condition))
     }
 
@@ -200,7 +204,7 @@ impl Images<'_> {
             })
             .collect();
         for rows in rows.chunks(READ_ROWS) {
-            let (image, condition) = self.batch(rows, reading.t, None, device)?;
+            let (image, condition) = self.batch(encoder, rows, reading.t, None, device)?;
             let maps = encoder.forward_taps(image, &condition, &wanted, None);
             for (column, (_, map)) in columns.iter_mut().zip(maps) {
                 let values: Vec<f32> = reading

@@ -9,8 +9,12 @@ use diffrep_extract::{Gathered, Setting, Settings};
 use diffrep_taps::{BlockIndex, Encoder};
 use serde::{Deserialize, Serialize};
 
+use crate::denoise::{denoised, shrunk};
 use crate::study::all_images;
 use crate::{Cell, Features, ProbeError, Progress, Recipe, Splits, Study, Subject, choose};
+
+/// Version of what a search does with the same scores.
+const RULES: u32 = 2;
 
 /// How a setting is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,8 +24,10 @@ pub enum Search {
     Grid,
     /// Three rounds. First every timestep and every second block at a middling pool, on an eighth of
     /// the training and a quarter of the validation images; then a quarter of the timesteps, the
-    /// blocks that were best or lie beside them, all pools, on a quarter and on all; then the best
-    /// few settings of one timestep on half of the training images.
+    /// blocks that were best or lie beside them, all pools, on a quarter of the training images and as
+    /// many validation images as keep the search to a quarter of the grid's forwards; then the best
+    /// few settings of one timestep on half of the training images. What a setting scores is believed
+    /// as far as chance lets ([`denoised`]).
     Halving,
 }
 
@@ -93,7 +99,7 @@ impl Study<'_> {
             "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
             "per_class": [train, validation], "preprocess": self.preprocess,
             "timesteps": self.schedule.timestep_map.len(), "beta": self.schedule.betas.first(),
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": env!("CARGO_PKG_VERSION"), "rules": RULES,
         });
         self.step(&name, &determines, on, |on| {
             let mut seen = Seen::default();
@@ -158,8 +164,11 @@ impl Study<'_> {
                 });
             }
             self.forget(&format!("{name}-round"));
-            let last = rounds.last().and_then(|round| choose(&round.cells));
-            let setting = last.ok_or(ProbeError::Empty { split: "grid" })?.setting;
+            let setting = match (search, rounds.as_slice()) {
+                (Search::Halving, [.., before, last]) => surest(&before.cells, &last.cells),
+                (_, rounds) => rounds.last().and_then(|round| choose(&round.cells)),
+            };
+            let setting = setting.ok_or(ProbeError::Empty { split: "grid" })?.setting;
             let [forwards, fits, fitted_samples] = cost;
             Ok(Selected {
                 setting,
@@ -239,10 +248,53 @@ fn next(
     match (search, rounds) {
         (Search::Grid, []) => plan(1, 1, grid.to_vec()),
         (Search::Halving, []) => plan(8, 4, coarse(grid)),
-        (Search::Halving, [first]) => plan(4, 1, around(&first.cells, grid)),
-        (Search::Halving, [_, second]) => plan(2, 1, few(&second.cells, grid)),
+        (Search::Halving, [first]) => Some(Plan {
+            train: part(train, 4),
+            validation: affordable([train, validation], grid),
+            settings: around(&first.cells, grid),
+        }),
+        (Search::Halving, [_, second]) => Some(Plan {
+            train: part(train, 2),
+            validation: second.validation_per_class,
+            settings: few(&second.cells, grid),
+        }),
         _ => None,
     }
+}
+
+/// Validation images of each class for the second and third round: as many as a quarter of the
+/// grid's forwards pays for, after the training images of all rounds and the first round's.
+fn affordable([train, validation]: [usize; 2], grid: &[Setting]) -> usize {
+    let part = |count: usize, of: usize| count.div_euclid(of).max(1);
+    let steps: BTreeSet<Option<usize>> = grid.iter().map(|setting| setting.t).collect();
+    let (steps, kept) = (steps.len(), steps.len().div_ceil(4));
+    let budget = steps * (train + validation) / 4;
+    let first = steps * (part(train, 8) + part(validation, 4));
+    let images = kept * (part(train, 4) - part(train, 8)) + part(train, 2) - part(train, 4);
+    let rest = budget.saturating_sub(first + images);
+    (part(validation, 4) + rest / kept.max(1)).min(validation)
+}
+
+/// The best of the last round, in the light of what the round before let expect.
+fn surest<'a>(before: &[Cell], last: &'a [Cell]) -> Option<&'a Cell> {
+    let known: Vec<(Setting, f64)> = before
+        .iter()
+        .map(|cell| cell.setting)
+        .zip(denoised(before))
+        .collect();
+    let expected: Option<Vec<f64>> = last
+        .iter()
+        .map(|cell| {
+            let found = known.iter().find(|(setting, _)| *setting == cell.setting);
+            found.map(|(_, score)| *score)
+        })
+        .collect();
+    let scores = shrunk(last, &expected?, 1);
+    let best = scores
+        .iter()
+        .enumerate()
+        .max_by(|(i, a), (j, b)| a.total_cmp(b).then(last[*j].dim.cmp(&last[*i].dim)));
+    best.map(|(index, _)| &last[index])
 }
 
 /// Every timestep, every second block, the middle one of its pools.
@@ -264,12 +316,13 @@ fn coarse(grid: &[Setting]) -> Vec<Setting> {
 /// All pools of the best blocks, and of those beside them, at the best quarter of the timesteps: at
 /// most a tenth of the grid.
 fn around(cells: &[Cell], grid: &[Setting]) -> Vec<Setting> {
+    let scores = denoised(cells);
     let mut steps: Vec<(Option<usize>, f64)> = Vec::new();
-    for cell in cells {
+    for (cell, &score) in cells.iter().zip(&scores) {
         let t = cell.setting.t;
         match steps.iter_mut().find(|(step, _)| *step == t) {
-            Some((_, best)) => *best = best.max(cell.accuracy),
-            None => steps.push((t, cell.accuracy)),
+            Some((_, best)) => *best = best.max(score),
+            None => steps.push((t, score)),
         }
     }
     steps.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -278,10 +331,9 @@ fn around(cells: &[Cell], grid: &[Setting]) -> Vec<Setting> {
     let mut ranked: Vec<(f64, Option<usize>, BlockIndex)> = Vec::new();
     for &(t, _) in &steps {
         let score = |block: BlockIndex| {
-            let cell = cells
-                .iter()
-                .find(|c| c.setting.t == t && c.setting.block == block);
-            cell.map(|cell| cell.accuracy)
+            let mut scored = cells.iter().zip(&scores);
+            let found = scored.find(|(c, _)| c.setting.t == t && c.setting.block == block);
+            found.map(|(_, score)| *score)
         };
         for &block in &blocks {
             let before = blocks.range(..block).next_back().and_then(|b| score(*b));
@@ -314,9 +366,11 @@ fn around(cells: &[Cell], grid: &[Setting]) -> Vec<Setting> {
 
 /// The best settings of the best timestep: at most a sixtieth of the grid, but two.
 fn few(cells: &[Cell], grid: &[Setting]) -> Vec<Setting> {
-    let t = choose(cells).map(|best| best.setting.t);
-    let mut best: Vec<&Cell> = cells.iter().filter(|c| Some(c.setting.t) == t).collect();
-    best.sort_by(|a, b| b.accuracy.total_cmp(&a.accuracy).then(a.dim.cmp(&b.dim)));
+    let scores = denoised(cells);
+    let mut best: Vec<(&Cell, f64)> = cells.iter().zip(scores).collect();
+    best.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(a.dim.cmp(&b.dim)));
+    let t = best.first().map(|(cell, _)| cell.setting.t);
+    best.retain(|(cell, _)| Some(cell.setting.t) == t);
     best.truncate((grid.len() / 60).max(2));
-    best.into_iter().map(|cell| cell.setting).collect()
+    best.into_iter().map(|(cell, _)| cell.setting).collect()
 }

@@ -398,7 +398,8 @@ impl Classifier {
         let rows: Vec<usize> = (0..images.dataset.len()).collect();
         let mut all = Vec::new();
         for rows in rows.chunks(SCORE_ROWS) {
-            let (image, condition) = images.batch(rows, self.reading.t, None, device)?;
+            let (image, condition) =
+                images.batch(&network.encoder, rows, self.reading.t, None, device)?;
             let addends = network.feedback.as_ref().map(|layers| {
                 let first = first_pass(&network.encoder, layers, image.clone(), &condition);
                 layers.forward(&first, false).0
@@ -485,9 +486,9 @@ impl Part<'_> {
         let t = self.classifier.reading.t;
         let wanted = &self.classifier.wanted;
         let epoch = Some(self.epoch);
-        let (image, condition) = self
-            .train
-            .batch(rows, t, epoch, &self.tuning.device.clone())?;
+        let (image, condition) =
+            self.train
+                .batch(&plain.encoder, rows, t, epoch, &self.tuning.device)?;
         let labels = rows.iter().map(|&row| self.train.dataset.label(row));
         let labels: Vec<u32> = labels.collect();
         let weight = rows.len() as f64 / self.batch as f64;

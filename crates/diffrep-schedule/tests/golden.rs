@@ -205,3 +205,18 @@ fn hybrid_loss() {
     let vb = vb.into_data().try_into_vec::<f32>().unwrap();
     check_tensor(vb, &f32s(&file, "full.loss.vb"), 1e-5, "vb");
 }
+
+#[test]
+fn scaled_linear_has_evenly_spaced_roots_between_its_ends() {
+    let schedule = Schedule::scaled_linear(1000, 0.00085, 0.012).unwrap();
+    let roots: Vec<f64> = schedule.betas.iter().map(|beta| beta.sqrt()).collect();
+    let step = (0.012f64.sqrt() - 0.00085f64.sqrt()) / 999.0;
+    for pair in roots.windows(2) {
+        assert!((pair[1] - pair[0] - step).abs() < 1e-12);
+    }
+    assert!((schedule.betas[0] - 0.00085).abs() < 1e-15);
+    assert!((schedule.betas[999] - 0.012).abs() < 1e-15);
+    let linear = Schedule::linear_between(1000, 0.0001, 0.02).unwrap();
+    assert_eq!(linear.betas, Schedule::linear(1000).betas);
+    assert!(Schedule::linear_between(10, 0.1, 2.0).is_err());
+}

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor};
+use diffrep_rng::Key;
 
 use crate::{BlockIndex, TapInfo, TapSet};
 
@@ -103,6 +104,25 @@ impl IntoIterator for Taps {
 pub trait Encoder {
     /// Every tap, in the order of computation.
     fn taps(&self) -> Vec<TapInfo>;
+
+    /// What the diffusion process noises in place of an image: the image itself, or what the first
+    /// stage of a network in a latent space makes of it. It is called once an image, before noise of
+    /// its result's shape is added; that result, noised, is the `image` of
+    /// [`forward_taps`](Self::forward_taps).
+    ///
+    /// # Shapes
+    ///
+    /// - `image`: `[batch, channels, height, width]`, without noise
+    /// - `keys`: one an image, which names it to a first stage that draws at random
+    /// - result: `[batch, channels, height, width]` of the network's input
+    ///
+    /// # Panics
+    ///
+    /// When the image's shape is not what the first stage takes.
+    fn first_stage(&self, image: Tensor<4>, keys: &[Key]) -> Tensor<4> {
+        let _ = keys;
+        image
+    }
 
     /// The outputs of the blocks in `wanted`, in one traversal that computes nothing past the last.
     ///

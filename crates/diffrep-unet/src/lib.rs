@@ -16,8 +16,8 @@ mod unet;
 
 pub use attention::{AttentionBlock, AttentionPool};
 pub use config::{
-    AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Direction, Heads, Kind,
-    LayerSpec, Resample, UNetConfig,
+    AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Details, Direction, Heads,
+    Kind, LayerSpec, Resample, UNetConfig,
 };
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
@@ -28,4 +28,4 @@ pub use random::{initial_network, random_network};
 pub use reference::ReferenceArgs;
 pub use res_block::{ResBlock, ResampleLayer};
 pub use shapes::{ParameterShape, Place, parameter_count, parameter_count_up_to, parameter_shapes};
-pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated, timestep_embedding};
+pub use unet::{Block, Layer, TimeEmbed, UNet, blocks_evaluated};

@@ -2,9 +2,8 @@
 //! `EncoderUNetModel`; classifier heads for latent features: section 3 of the paper.
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData, module::interpolate};
-use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, resize};
 
 use crate::attention::AttentionBlock;
 use crate::config::{BlockSpec, ConfigError, LayerSpec, Resample, UNetConfig};
@@ -146,6 +145,7 @@ impl UNetConfig {
                 self.embedding_channels(),
                 self.use_scale_shift_norm,
                 resample,
+                self.details,
                 init,
             )),
             LayerSpec::Attention { channels } => {
@@ -154,6 +154,7 @@ impl UNetConfig {
                     channels,
                     heads,
                     self.attention_order,
+                    self.details,
                     init,
                 ))
             }
@@ -162,7 +163,13 @@ impl UNetConfig {
                 direction,
             } => {
                 let convolve = self.resample == Resample::Convolution;
-                Layer::Resample(ResampleLayer::new(channels, direction, convolve, init))
+                Layer::Resample(ResampleLayer::new(
+                    channels,
+                    direction,
+                    convolve,
+                    self.details,
+                    init,
+                ))
             }
         }
     }
@@ -333,7 +340,7 @@ impl UNet {
             [1, batch].contains(&t.dims()[0]),
             "one timestep for each image, or one for all"
         );
-        let embedding = timestep_embedding(t.clone(), self.config.model_channels);
+        let embedding = self.config.sinusoids().of(t.clone());
         let embedding = self
             .time_embed
             .second
@@ -451,35 +458,4 @@ thread_local! {
 /// How many blocks all traversals on this thread have evaluated so far.
 pub fn blocks_evaluated() -> usize {
     BLOCKS_EVALUATED.with(std::cell::Cell::get)
-}
-
-/// Sinusoidal embedding of timesteps: cosines, then sines, of t / 10000^(i / half).
-///
-/// # Shapes
-///
-/// - `t`: `[batch]`; result: `[batch, channels]`, with a last column of zeros if `channels` is odd
-pub fn timestep_embedding(t: Tensor<1>, channels: usize) -> Tensor<2> {
-    let [batch] = t.dims();
-    let half = channels / 2;
-    let device = t.device();
-    let frequencies: Vec<f32> = (0..half)
-        .map(|i| (-(10_000f64.ln()) * i as f64 / half as f64).exp() as f32)
-        .collect();
-    let frequencies = Tensor::<2>::from_data(TensorData::new(frequencies, [1, half]), &device);
-    let angles = t.reshape([batch, 1]) * frequencies;
-    let mut parts = vec![angles.clone().cos(), angles.sin()];
-    if channels % 2 == 1 {
-        parts.push(Tensor::zeros([batch, 1], &device));
-    }
-    Tensor::cat(parts, 1)
-}
-
-/// Bilinear, corners not aligned; the identity where the size is right already.
-fn resize(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let [_, _, height, width] = map.dims();
-    if [height, width] == size {
-        return map;
-    }
-    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
-    interpolate(map, options.with_output_size(size))
 }

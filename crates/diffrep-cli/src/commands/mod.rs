@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub(crate) mod architecture;
 pub(crate) mod cka;
 pub(crate) mod classify;
 pub(crate) mod compare;
@@ -14,6 +15,8 @@ pub(crate) mod forward;
 pub(crate) mod import;
 pub(crate) mod input;
 pub(crate) mod inspect;
+pub(crate) mod latent;
+pub(crate) mod launch;
 pub(crate) mod params;
 pub(crate) mod preprocess;
 pub(crate) mod pretrain;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 pub(crate) const MODEL: &str = "fixtures/mini/model.safetensors";
+#[allow(dead_code, reason = "not every test classifies")]
 pub(crate) const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
 
 fn diffrep(args: &[&str]) -> Output {
@@ -20,7 +21,7 @@ fn diffrep(args: &[&str]) -> Output {
 
 /// What a command that must work prints as JSON.
 pub(crate) fn works(args: &[&str]) -> Value {
-    let done = diffrep(&[args, &["--json", "--quiet"]].concat());
+    let done = diffrep(&[&["--json", "--quiet"], args].concat());
     let text = |bytes| String::from_utf8(bytes).unwrap();
     assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
     serde_json::from_str(&text(done.stdout)).unwrap()

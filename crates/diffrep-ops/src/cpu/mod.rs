@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 pub(crate) mod conv;
+pub(crate) mod gelu;
 mod gemm;
 pub(crate) mod norm;
 pub(crate) mod packed;

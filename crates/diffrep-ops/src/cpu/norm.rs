@@ -66,7 +66,7 @@ fn sum_with(values: &[f32], with: impl Fn(f32) -> f32) -> f32 {
 /// e^x to about 1 ulp (range reduction and a polynomial of degree 6), written so that the
 /// compiler vectorises it. Below -87 it gives the smallest normal numbers.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;

@@ -99,6 +99,8 @@ pub(crate) struct Letters {
     pub(crate) halo: bool,
     /// Degrees clockwise around its place.
     pub(crate) turn: f64,
+    /// Whether a pointer over it finds what lies below, whose tooltip then shows.
+    pub(crate) transparent: bool,
 }
 
 impl Letters {
@@ -110,6 +112,7 @@ impl Letters {
             paint,
             halo: false,
             turn: 0.0,
+            transparent: false,
         }
     }
 
@@ -127,6 +130,13 @@ impl Letters {
 
     pub(crate) fn turned(self, turn: f64) -> Self {
         Self { turn, ..self }
+    }
+
+    pub(crate) fn transparent(self) -> Self {
+        Self {
+            transparent: true,
+            ..self
+        }
     }
 }
 
@@ -272,8 +282,13 @@ impl Canvas {
                 short(y)
             )
         };
+        let pointer = if letters.transparent {
+            " pointer-events=\"none\""
+        } else {
+            ""
+        };
         self.body.push_str(&format!(
-            "<text x=\"{}\" y=\"{}\" font-size=\"{}\"{weight}{anchor}{turn} class=\"{}{halo_class}\" \
+            "<text x=\"{}\" y=\"{}\" font-size=\"{}\"{weight}{anchor}{turn}{pointer} class=\"{}{halo_class}\" \
              fill=\"{}\"{halo}>{}</text>",
             short(x),
             short(y),

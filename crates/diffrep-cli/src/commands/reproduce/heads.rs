@@ -16,6 +16,7 @@ use diffrep_probe::{
 use diffrep_taps::{BlockIndex, Encoder};
 
 use super::contest::{Contest, Words};
+use super::generation::Planned;
 use super::{Ground, Place, setting, splits, watched};
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.heads", 1);
@@ -63,6 +64,11 @@ pub(super) fn run(
         feed: &scale.feed,
         heads: &scale.heads,
     };
+    let generation = scale
+        .generation
+        .as_ref()
+        .map(|planned| Planned::read(planned, &ground))
+        .transpose()?;
     let mut contest = plan.contest(&ground, &splits, place)?;
     if let Some(path) = &scale.classifier {
         let trained = load(path, None, place.device)
@@ -84,6 +90,9 @@ pub(super) fn run(
         })?;
         let recipe = Recipe::named(&scale.recipe)?;
         contest.enter("U-Net encoder", &recipe, scores)?;
+    }
+    if let Some(planned) = generation {
+        contest.generate(planned.run(&ground, &splits, place)?);
     }
     let finished = contest.finish(
         experiment, scale_name, &ground, &splits, place, place.dir, start,

@@ -2,9 +2,11 @@
 
 mod contest;
 pub(crate) mod cost;
+mod denoising;
 mod document;
 mod ensemble;
 mod finished;
+mod generation;
 mod heads;
 mod pictures;
 mod probe;
@@ -30,11 +32,11 @@ use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study};
 use diffrep_report::{Cell, Column, Table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
 
 use crate::commands::data::DataArgs;
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
 use crate::commands::report;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
@@ -53,8 +55,8 @@ use crate::printer::Printer;
     diffrep reproduce table1 --scale paper --device cuda:0\n  \
     diffrep reproduce my-experiment.toml --scale mine")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1, figure2, figure4, figure5, figure6, figure7, table1, table2, table3, table6,
-    /// ensemble, select), or TOML files of your own; all that have the scale without it. `smoke` is
+    /// Experiments by name (figure1 to figure7, table1, table2, table3, table6, ensemble,
+    /// select), or TOML files of your own; all that have the scale without it. `smoke` is
     /// `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiments.
@@ -115,6 +117,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Select(experiment) => select::run(experiment, scale, &place)?,
             Plan::Transfer(experiment) => transfer::run(experiment, scale, &place)?,
             Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
+            Plan::Denoising(experiment) => denoising::run(experiment, scale, &place)?,
         }
         meter.end(&dir)?;
     }
@@ -165,27 +168,25 @@ fn with_assets(plans: Vec<(Plan, String)>) -> Result<(Vec<(Plan, String)>, Vec<S
 
 /// A path that is not there, with the way to it.
 fn hint(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let known = diffrep_fetch::find(&stem).is_some();
-    let folder = path.parent().filter(|_| path.extension().is_some());
-    match folder {
-        _ if path.starts_with("fixtures") => format!(
-            "{} (paths in experiments start at the folder in which the command runs: run it in the root of the \
-             clone)",
-            path.display()
-        ),
-        _ if !known => path.display().to_string(),
-        Some(folder) => format!(
-            "{} (`diffrep fetch {stem} --out {}`)",
-            path.display(),
-            folder.display()
-        ),
-        None => format!(
-            "{} (`diffrep fetch {stem} --out {}`)",
-            path.display(),
-            path.display()
-        ),
+    let shown = path.display();
+    if path.starts_with("fixtures") {
+        return format!(
+            "{shown} (paths in experiments start at the folder in which the command runs: run it in the root of the \
+             clone)"
+        );
     }
+    let Some(asset) = diffrep_fetch::find_path(path) else {
+        return shown.to_string();
+    };
+    let folder = match asset.kind {
+        diffrep_fetch::Kind::DataSet => path,
+        diffrep_fetch::Kind::Checkpoint => path.parent().unwrap_or(path),
+    };
+    format!(
+        "{shown} (`diffrep fetch {} --out {}`)",
+        asset.name,
+        folder.display()
+    )
 }
 
 /// The experiments asked for, each with its scale.
@@ -224,7 +225,7 @@ struct Ground {
     sha256: Sha256Hex,
     training: Option<TrainingRecord>,
     preprocess: Preprocess,
-    kind: ScheduleKind,
+    process: ProcessSpec,
     schedule: Schedule,
 }
 
@@ -241,14 +242,14 @@ impl Ground {
         })?;
         let training = training_record(&encoder.metadata)?;
         let network = encoder.network;
-        let kind = schedule_of(training.as_ref(), network.config());
+        let process = process_of(&encoder.metadata, network.config())?;
         Ok(Self {
             preprocess: preprocess_of(training.as_ref(), network.config(), None)?,
             sha256: encoder.sha256,
             network,
             training,
-            kind,
-            schedule: Schedule::new(kind, 1000),
+            process,
+            schedule: process.schedule()?,
         })
     }
 
@@ -335,9 +336,9 @@ fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {
 }
 
 /// Runs a step with its progress shown.
-pub(crate) fn watched<T>(
+pub(crate) fn watched<T, E: Into<anyhow::Error>>(
     printer: Printer,
-    step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, diffrep_probe::ProbeError>,
+    step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, E>,
 ) -> Result<T> {
     let mut shown: Option<(String, crate::printer::Progress)> = None;
     let result = step(&mut |progress| match progress {
@@ -357,7 +358,7 @@ pub(crate) fn watched<T>(
     if let Some((_, progress)) = shown {
         progress.finish();
     }
-    Ok(result?)
+    result.map_err(Into::into)
 }
 
 /// What papers print, in a sentence, where it is not what this scale is held to.

@@ -18,7 +18,7 @@ const NOISED: &str = "Training images noised to the timesteps of the sweep (Figu
 const DRAWN: &str = "What the same network generates: DDIM samples, none of them chosen.";
 
 /// Labels of the columns: the image itself, then each timestep.
-fn steps(timesteps: &[usize]) -> Vec<String> {
+pub(crate) fn steps(timesteps: &[usize]) -> Vec<String> {
     let noised = timesteps.iter().map(|t| format!("t = {t}"));
     std::iter::once("clean".to_string()).chain(noised).collect()
 }
@@ -103,9 +103,8 @@ fn drawn(png: Vec<u8>) -> Option<ImageGrid> {
     })
 }
 
-/// The pictures of a report that was written to a folder before, as far as they are there: the noised
-/// images (whose rows then have no names), and the drawn ones.
-pub(crate) fn beside(dir: &Path, timesteps: &[usize]) -> Vec<ImageGrid> {
+/// The pictures of a report that was written to a folder before, in their order.
+pub(crate) fn kept(dir: &Path) -> Vec<ImageGrid> {
     let Ok(entries) = std::fs::read_dir(dir.join("figures")) else {
         return Vec::new();
     };
@@ -117,7 +116,13 @@ pub(crate) fn beside(dir: &Path, timesteps: &[usize]) -> Vec<ImageGrid> {
     let pictures = files
         .iter()
         .filter_map(|path| drawn(std::fs::read(path).ok()?));
-    let mut pictures: Vec<ImageGrid> = pictures.collect();
+    pictures.collect()
+}
+
+/// The same with the names of what they show: noised images, whose rows have no names then, and drawn
+/// ones.
+pub(crate) fn beside(dir: &Path, timesteps: &[usize]) -> Vec<ImageGrid> {
+    let mut pictures = kept(dir);
     if let Some(noised) = pictures.first_mut() {
         let columns = timesteps.len() + 1;
         // Tiles are square and at most six lie above each other.

@@ -339,8 +339,11 @@ fn protocol(record: &Record<Results>) -> Section {
                  so equal settings have equal accuracy. An eighth of the training and a quarter of the \
                  validation images go through the network at every timestep, and every second block is \
                  probed at a middling pool; a quarter of the timesteps is left, where the best blocks and \
-                 those beside them are probed at all pools on twice as many images; the best few \
-                 settings of one timestep are probed on half of the training images."
+                 those beside them are probed at all pools on twice as many training images, and on as \
+                 many validation images as keep the search to a quarter of the forwards; the best few \
+                 settings of one timestep are probed on half of the training images. The search believes \
+                 a score as far as it differs from what timestep, block and pool let expect by more than \
+                 chance."
                     .into(),
             ),
             Block::KeyValues(pairs),

@@ -118,7 +118,11 @@ impl Reader<'_> {
         preprocess: Preprocess,
         title: &str,
     ) -> Result<Named> {
-        self.read(network, None, dim, title, preprocess)
+        let names = network.taps().into_iter().map(|tap| tap.name);
+        Ok(Named {
+            names: names.collect(),
+            ..self.read(network, None, dim, title, preprocess)?
+        })
     }
 }
 
@@ -191,13 +195,7 @@ pub(super) fn run(
         against("the same network with random weights".into(), layers)?;
     }
     for planned in &scale.networks {
-        let open = OpenBackbone::load(
-            &planned.backbone,
-            &planned.checkpoint,
-            None,
-            None,
-            place.device,
-        )?;
+        let open = OpenBackbone::planned(planned, place.device)?;
         let layers = reader.backbone(&open.network, dim, open.preprocess, &planned.name)?;
         against(planned.name.clone(), layers)?;
     }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::cost::Cost;
-use super::{contest, ensemble, heads, probe, select, similarity, transfer, tune};
+use super::{contest, denoising, ensemble, heads, probe, select, similarity, transfer, tune};
 
 /// The file of an experiment's record.
 pub(crate) const RESULTS: &str = "results.json";
@@ -207,7 +207,7 @@ impl Head {
 
 /// Reads a record by its kind.
 fn found(path: &Path, head: &Head, known: Known<'_>) -> Result<Found> {
-    let kinds: [((&str, u32), fn(&Path, Known<'_>) -> Result<Found>); 7] = [
+    let kinds: [((&str, u32), fn(&Path, Known<'_>) -> Result<Found>); 8] = [
         (probe::SCHEMA, probe::found),
         (heads::SCHEMA, contest::found),
         (tune::SCHEMA, contest::found),
@@ -215,6 +215,7 @@ fn found(path: &Path, head: &Head, known: Known<'_>) -> Result<Found> {
         (select::SCHEMA, select::found),
         (transfer::SCHEMA, transfer::found),
         (similarity::SCHEMA, similarity::found),
+        (denoising::SCHEMA, denoising::found),
     ];
     match kinds.iter().find(|((schema, _), _)| *schema == head.schema) {
         Some((_, found)) => found(path, known),

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex, create_dir_all};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
 use diffrep_plan::{Experiment, PAPER, Published, TransferScale};
-use diffrep_pool::PoolSize;
-use diffrep_probe::{Candidate, Contender, Recipe, Splits, Subject};
+use diffrep_probe::{Candidate, Contender, Recipe, Splits, Study, Subject};
 use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
 use diffrep_stats::{PairedDifference, Spread};
 use diffrep_taps::Encoder;
@@ -21,6 +20,7 @@ use super::heads::HeadsPlan;
 use super::protocol::PROTOCOL;
 use super::told::{self, Found, Known};
 use super::{Ground, Place, orientation, setting, splits, watched};
+use crate::commands::encoder::OpenBackbone;
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
 /// The control that the heads are set beside.
@@ -147,27 +147,76 @@ fn contest<'a>(
             .filter(|side| **side > 0)
             .map(|&side| setting(None, 1, side))
             .collect::<Result<_>>()?;
-        let settings = Settings::new(read.iter().copied(), &pixels.taps(), &ground.schedule)?;
-        let candidates = read.iter().map(|setting| Candidate {
-            head: linear(setting.pool),
-            columns: vec![setting.column()],
-        });
-        let contender = Contender {
-            name: PIXELS.into(),
-            candidates: candidates.collect(),
-            recipe: Recipe::named(&scale.linear_recipe)?,
+        let probe = LinearProbe {
+            name: PIXELS,
+            study: ground.study(place),
+            subject,
+            read: &read,
         };
-        let study = ground.study(place);
-        let scores = watched(place.printer, |on| {
-            study.compete(&subject, splits, &settings, &contender, &scale.seeds, on)
-        })?;
-        contest.enter(&contender.name, &contender.recipe, scores)?;
+        probe.enter(&mut contest, scale, splits, place)?;
+    }
+    for network in &scale.networks {
+        let open = OpenBackbone::planned(network, place.device)?;
+        let taps = open.network.taps();
+        let last = taps.last().context("a network without layers")?;
+        let probe = LinearProbe {
+            name: &network.name,
+            study: Study {
+                preprocess: open.preprocess,
+                ..ground.study(place)
+            },
+            subject: Subject {
+                name: network.file_name(),
+                encoder: &open.network,
+                hash: open.name,
+            },
+            read: &[setting(None, last.block.get(), 1)?],
+        };
+        probe.enter(&mut contest, scale, splits, place)?;
     }
     Ok(contest)
 }
 
-fn linear(pool: PoolSize) -> HeadSpec {
-    HeadSpec::Linear { pool }
+/// A linear probe on what another encoder makes of the clean image.
+struct LinearProbe<'a, E> {
+    name: &'a str,
+    study: Study<'a>,
+    subject: Subject<'a, E>,
+    /// Blocks and pools that it chooses among.
+    read: &'a [Setting],
+}
+
+impl<E: Encoder + Sync> LinearProbe<'_, E> {
+    fn enter(
+        &self,
+        contest: &mut Contest<'_>,
+        scale: &TransferScale,
+        splits: &Splits,
+        place: &Place<'_>,
+    ) -> Result<()> {
+        let taps = self.subject.encoder.taps();
+        let settings = Settings::new(self.read.iter().copied(), &taps, self.study.schedule)?;
+        let candidates = self.read.iter().map(|setting| Candidate {
+            head: HeadSpec::Linear { pool: setting.pool },
+            columns: vec![setting.column()],
+        });
+        let contender = Contender {
+            name: self.name.into(),
+            candidates: candidates.collect(),
+            recipe: Recipe::named(&scale.linear_recipe)?,
+        };
+        let scores = watched(place.printer, |on| {
+            self.study.compete(
+                &self.subject,
+                splits,
+                &settings,
+                &contender,
+                &scale.seeds,
+                on,
+            )
+        })?;
+        contest.enter(&contender.name, &contender.recipe, scores)
+    }
 }
 
 /// A row for each data set, a column for each contender.
