@@ -60,6 +60,7 @@ impl Backbone {
             Self::ResNet(network) => network.forward(image),
             Self::ViT(network) => network.forward(image),
             Self::Inception(network) => network.logits(network.fid_features(image).pool3),
+            Self::DiT(_) | Self::Mage(_) => panic!("this network has no classifier"),
         }
     }
 

@@ -204,6 +204,7 @@ impl BackboneConfig {
             Self::ResNet(config) => config.classes,
             Self::ViT(config) => config.classes,
             Self::Inception(config) => Some(config.classes),
+            Self::DiT(_) | Self::Mage(_) => None,
         }
     }
 
