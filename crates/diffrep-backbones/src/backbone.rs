@@ -45,6 +45,25 @@ impl Backbone {
         }
     }
 
+    /// Logits of the classifier.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`: `[batch, channels, side, side]`
+    /// - result: `[batch, classes]`
+    ///
+    /// # Panics
+    ///
+    /// When the image is of another shape or the network has no classifier.
+    pub fn classify(&self, image: Tensor<4>) -> Tensor<2> {
+        match self {
+            Self::ResNet(network) => network.forward(image),
+            Self::ViT(network) => network.forward(image),
+            Self::Inception(network) => network.logits(network.fid_features(image).pool3),
+            Self::DiT(_) | Self::Mage(_) => panic!("this network has no classifier"),
+        }
+    }
+
     /// The network made ready for extraction: see [`ResNet::packed`] and [`InceptionV3::packed`]. A
     /// transformer has nothing to be made ready.
     #[must_use]

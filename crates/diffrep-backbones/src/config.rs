@@ -198,6 +198,16 @@ impl BackboneConfig {
         })
     }
 
+    /// Classes of the classifier, if there is one.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Self::ResNet(config) => config.classes,
+            Self::ViT(config) => config.classes,
+            Self::Inception(config) => Some(config.classes),
+            Self::DiT(_) | Self::Mage(_) => None,
+        }
+    }
+
     /// The same network with a classifier of this many classes, or none. The classifier of the
     /// Inception network is a part of it and stays, and a diffusion transformer and MAGE have none.
     #[must_use]

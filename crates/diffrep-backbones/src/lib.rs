@@ -33,7 +33,9 @@ pub use mage::{
 };
 pub use mage_config::MageConfig;
 pub use mixed::{InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, Unit};
-pub use names::{NamedTensor, named_tensors, parameter_count, state_dict, with_state_dict};
+pub use names::{
+    NamedTensor, is_statistic, named_tensors, parameter_count, state_dict, with_state_dict,
+};
 pub use normalised::Normalised;
 pub use resnet::{Basic, BlockKind, Bottleneck, Downsample, ResNet, ResNetConfig, Residual, Stem};
 pub use vit::{Attention, Block, Mlp, PatchEmbed, ViT};

@@ -46,8 +46,13 @@ impl NamedTensor {
     /// Whether it is a running statistic of batch normalisation, which no gradient changes and
     /// which does not count as a parameter.
     pub fn is_statistic(&self) -> bool {
-        self.key.ends_with(".running_mean") || self.key.ends_with(".running_var")
+        is_statistic(&self.key)
     }
+}
+
+/// Whether a key or module path is that of a running statistic of batch normalisation.
+pub fn is_statistic(path: &str) -> bool {
+    path.ends_with(".running_mean") || path.ends_with(".running_var")
 }
 
 struct Names {

@@ -32,4 +32,4 @@ pub use report::{Fate, ImportReport, TensorReport, check, require_complete};
 pub use sniff::Container;
 pub use transformer::{infer_dit, is_dit};
 pub use values::Dtype;
-pub use write::{WeightDtype, write, write_tensors};
+pub use write::{WeightDtype, write, write_backbone, write_tensors};

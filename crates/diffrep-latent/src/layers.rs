@@ -1,16 +1,18 @@
 //! Layers that keep PyTorch's parameter names and layouts: `weight` and `bias`, linear weights
-//! `[out, in]`, convolutions `[out, in, height, width]`. They begin with zeros, which cost no memory
-//! until a state dict replaces them.
+//! `[out, in]`, convolutions `[out, in, height, width]`. They begin as shapes alone, which cost no
+//! memory, for a state dict to fill.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::module::{conv2d, layer_norm};
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Device, Int, Tensor};
 use diffrep_ops::{Activation, PackedConv, conv2d_same};
 
-/// A parameter of zeros, to be replaced by a state dict.
+/// A parameter that a state dict is to fill: zeros, made only if they are asked for.
 fn zeros<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
-    Param::from_tensor(Tensor::zeros(shape, device))
+    let make =
+        move |device: &Device, tracked| Tensor::<D>::zeros(shape, device).set_require_grad(tracked);
+    Param::uninitialized(ParamId::new(), make, device.clone(), true, shape.into())
 }
 
 /// What a convolution does to the size of a map.

@@ -80,7 +80,7 @@ impl ModuleVisitor for Names {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.found.push(NamedTensor {
             key: self.naming.key(&self.path),
-            shape: param.dims().to_vec(),
+            shape: param.lazy_shape().to_vec(),
         });
         if let Some(data) = &mut self.data {
             data.push(param.val().into_data());
@@ -138,11 +138,13 @@ impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match (self.values)(&self.naming.key(&self.path)) {
             None => param,
-            Some(data) => param.map(|old| {
-                assert_eq!(*data.shape(), old.shape(), "values of the wrong shape");
-                let tracked = old.is_require_grad();
-                Tensor::from_data(data, &old.device()).set_require_grad(tracked)
-            }),
+            Some(data) => {
+                let shape = param.lazy_shape();
+                assert_eq!(*data.shape(), shape, "values of the wrong shape");
+                let values = Tensor::from_data(data, &param.lazy_device());
+                let id = param.id;
+                param.transform_for_load(values, id)
+            }
         }
     }
 }

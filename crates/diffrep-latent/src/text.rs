@@ -86,8 +86,8 @@ pub struct TextMlp {
 }
 
 impl TextConfig {
-    /// Builds the encoder with zeros for values, which cost neither time nor, until a state dict
-    /// replaces them, memory.
+    /// Builds the encoder with shapes for parameters, which cost neither time nor memory until a
+    /// state dict fills them, or else zeros when they are asked for.
     ///
     /// # Errors
     ///

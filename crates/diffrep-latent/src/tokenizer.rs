@@ -129,8 +129,20 @@ impl Tokenizer {
         if !text.trim().is_empty() {
             let merges = self.merges.as_ref().ok_or(TokenizerError::NoVocabulary)?;
             let lower = text.to_lowercase();
-            for word in self.words.find_iter(&lower) {
-                found.extend(merged(word.as_str().as_bytes(), merges));
+            // As transformers has it, a letter that fills texts up stands for itself wherever it is.
+            let (letter, number) = match padding {
+                Padding::Token(number) if number < LETTERS / 2 => {
+                    (letters().get(number as usize).copied(), number)
+                }
+                _ => (None, 0),
+            };
+            for (place, part) in lower.split(|c| Some(c) == letter).enumerate() {
+                if place > 0 {
+                    found.push(number);
+                }
+                for word in self.words.find_iter(part) {
+                    found.extend(merged(word.as_str().as_bytes(), merges));
+                }
             }
         }
         let places = length - 2;

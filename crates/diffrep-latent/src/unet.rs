@@ -76,8 +76,8 @@ pub struct UNet {
 }
 
 impl UNetConfig {
-    /// Builds the network with zeros for values, which cost neither time nor, until a state dict
-    /// replaces them, memory.
+    /// Builds the network with shapes for parameters, which cost neither time nor memory until a
+    /// state dict fills them, or else zeros when they are asked for.
     ///
     /// # Errors
     ///

@@ -153,7 +153,8 @@ fn feedback_is_added_to_a_block_and_seen_through_its_skip_connection() {
     feedback.addends.insert(second, addend);
     let fed = network.forward_taps(latents(1, &device), &condition, &all, Some(&feedback));
     let map = |taps: &diffrep_taps::Taps, block: BlockIndex| taps.get(block).unwrap().clone();
-    assert_eq!(largest(map(&fed, second) - map(&plain, second) - 1.0), 0.0);
+    // 1 is added and taken off again.
+    assert!(largest(map(&fed, second) - map(&plain, second) - 1.0) < 1e-6);
     let last = infos.last().unwrap().block;
     assert!(largest(map(&fed, last) - map(&plain, last)) > 1e-4);
 }

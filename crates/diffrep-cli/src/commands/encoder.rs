@@ -1,5 +1,6 @@
 //! The network that features are read from: a diffusion model, or one that it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,13 +14,14 @@ use diffrep_import::{
 };
 use diffrep_latent::{Latent, Latents};
 use diffrep_plan::PlannedBackbone;
+use diffrep_pretrain::{BackboneTraining, TrainingRecord};
 use diffrep_rng::Key;
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
 use super::architecture::dit_arch;
-use super::input::FitArg;
+use super::input::{FitArg, TRAINING_KEY};
 
 /// What a backbone's pixels are shifted and scaled by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,14 +96,7 @@ impl OpenBackbone {
         fit: Option<FitArg>,
         device: &Device,
     ) -> Result<Self> {
-        let config = match BackboneConfig::preset(kind) {
-            Some(config) => config,
-            None if kind.ends_with(".json") => read_json(kind)?,
-            None => bail!(
-                "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
-                BackboneConfig::preset_names().join(", ")
-            ),
-        };
+        let config = described(kind)?;
         ensure!(
             !matches!(config, BackboneConfig::DiT(_)),
             "{kind} describes a diffusion transformer, which reads latents: it is no backbone for images"
@@ -109,9 +104,10 @@ impl OpenBackbone {
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
-        let described = BackboneConfig::preset(kind).is_none();
+        let trained = trained_here(&imported.metadata)?;
+        let published = BackboneConfig::preset(kind).is_some() || trained.is_some();
         ensure!(
-            !described
+            published
                 || normalise.is_some()
                 || channels != 3
                 || matches!(config, BackboneConfig::Mage(_)),
@@ -121,6 +117,8 @@ impl OpenBackbone {
             Some(NormaliseArg::Imagenet) => Normalise::ImageNet,
             Some(NormaliseArg::Clip) => Normalise::Clip,
             Some(NormaliseArg::Half) => Normalise::UnitRange,
+            // This project trains on -1 to 1.
+            None if trained.is_some() => Normalise::UnitRange,
             // Inception takes -1 to 1, and MAGE brings those to what its tokenizer takes.
             None if matches!(
                 config,
@@ -159,14 +157,11 @@ impl OpenBackbone {
             },
             preprocess: Preprocess {
                 size,
-                channels: match channels {
-                    1 => Channels::GreyFromColour,
-                    3 => Channels::Rgb,
-                    n => bail!("networks of 1 or 3 channels read images, this one has {n}"),
-                },
-                fit: match fit {
-                    None => Fit::ResizeCrop { short_side, filter },
-                    Some(fit) => fit.into(),
+                channels: super::input::channels(channels)?,
+                fit: match (fit, trained) {
+                    (Some(fit), _) => fit.into(),
+                    (None, Some(trained)) => trained.config.preprocess.fit,
+                    (None, None) => Fit::ResizeCrop { short_side, filter },
                 },
             },
         })
@@ -338,6 +333,29 @@ impl OpenLatent {
             )
         })
     }
+}
+
+/// A known network by name, or the one that a JSON file describes.
+pub(crate) fn described(kind: &str) -> Result<BackboneConfig> {
+    match BackboneConfig::preset(kind) {
+        Some(config) => Ok(config),
+        None if kind.ends_with(".json") => Ok(read_json(kind)?),
+        None => bail!(
+            "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
+            BackboneConfig::preset_names().join(", ")
+        ),
+    }
+}
+
+/// What a backbone's file says of its training, if this project trained it.
+fn trained_here(
+    metadata: &BTreeMap<String, String>,
+) -> Result<Option<TrainingRecord<BackboneTraining>>> {
+    metadata
+        .get(TRAINING_KEY)
+        .map(|text| serde_json::from_str(text))
+        .transpose()
+        .context("the training record in the checkpoint cannot be read")
 }
 
 /// The network without what lies behind the last block, where that can be taken off.

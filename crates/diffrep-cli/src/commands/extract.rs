@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_datasets::Split;
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
@@ -14,7 +13,7 @@ use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
-use crate::commands::data::DataArgs;
+use crate::commands::data::{DataArgs, SplitArg};
 use crate::commands::encoder::{AnyEncoder, LatentsArg, NormaliseArg, up_to};
 use crate::commands::input::{FitArg, PrecisionArg};
 use crate::device::DeviceSpec;
@@ -189,13 +188,6 @@ impl std::str::FromStr for BlockArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SplitArg {
-    Train,
-    Validation,
-    Test,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum DtypeArg {
     F32,
     F16,
@@ -204,12 +196,7 @@ enum DtypeArg {
 
 pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let split = match args.split {
-        SplitArg::Train => Split::Train,
-        SplitArg::Validation => Split::Validation,
-        SplitArg::Test => Split::Test,
-    };
-    let dataset = args.data.open(split)?;
+    let dataset = args.data.open(args.split.split())?;
     let dataset = match args.limit {
         Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
         None => dataset,

@@ -14,6 +14,9 @@ use diffrep_schedule::{ProcessSpec, ScheduleKind};
 use diffrep_taps::TapInfo;
 use diffrep_unet::{Precision, UNetConfig};
 
+/// Where a checkpoint of this project tells of its training.
+pub(crate) const TRAINING_KEY: &str = "diffrep.training";
+
 /// What the checkpoint says of its own training, if this project trained it.
 ///
 /// # Errors
@@ -23,7 +26,7 @@ pub(crate) fn training_record(
     metadata: &BTreeMap<String, String>,
 ) -> Result<Option<TrainingRecord>> {
     metadata
-        .get("diffrep.training")
+        .get(TRAINING_KEY)
         .map(|text| serde_json::from_str(text))
         .transpose()
         .context("the training record in the checkpoint cannot be read")
@@ -141,16 +144,24 @@ pub(crate) fn preprocess(network: &UNetConfig, fit: Fit) -> Result<Preprocess> {
              networks yet: use an unconditional checkpoint"
         );
     }
-    let channels = match network.in_channels {
-        1 => Channels::GreyFromColour,
-        3 => Channels::Rgb,
-        other => anyhow::bail!("the network takes {other} channels; images have 1 or 3"),
-    };
     Ok(Preprocess {
         size: network.image_size,
-        channels,
+        channels: channels(network.in_channels)?,
         fit,
     })
+}
+
+/// What becomes of an image's colours for a network of so many channels.
+///
+/// # Errors
+///
+/// When there are neither 1 nor 3.
+pub(crate) fn channels(inputs: usize) -> Result<Channels> {
+    match inputs {
+        1 => Ok(Channels::GreyFromColour),
+        3 => Ok(Channels::Rgb),
+        other => anyhow::bail!("the network takes {other} channels; images have 1 or 3"),
+    }
 }
 
 /// A head as a user says it.

@@ -129,6 +129,9 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
             taps.len()
         );
     }
+    for &t in &args.t {
+        schedule.check(t)?;
+    }
     let grid = grid(&args.t, &args.block, &args.pool, &taps)?;
     ensure!(
         !grid.is_empty(),
