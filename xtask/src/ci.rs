@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{fixtures, process, reproduce, tidy};
+use crate::{book, fixtures, process, release, reproduce, tidy};
 
 const HELP: &str = "\
 Run everything that continuous integration runs, cheapest first, up to the first failure.
@@ -34,7 +34,7 @@ enum Run {
     ),
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "fmt",
         run: Run::Cargo(&["fmt", "--all", "--", "--check"], &[]),
@@ -46,6 +46,14 @@ const STEPS: [Step; 7] = [
     Step {
         name: "fixtures",
         run: Run::Own("cargo xtask fixtures --check", fixtures::passes),
+    },
+    Step {
+        name: "book",
+        run: Run::Own("cargo xtask book --check", book::passes),
+    },
+    Step {
+        name: "release",
+        run: Run::Own("cargo xtask release --check", release::passes),
     },
     Step {
         name: "clippy",

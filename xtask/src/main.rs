@@ -9,13 +9,16 @@
 
 mod bench;
 mod binary;
+mod book;
 mod ci;
 mod fixtures;
 mod parity;
 mod process;
 mod python;
+mod release;
 mod reproduce;
 mod tidy;
+mod torture;
 mod tree;
 
 use std::process::ExitCode;
@@ -32,7 +35,10 @@ Commands:
   parity     compare the paper's network at full size with PyTorch
   bench      time diffrep against PyTorch and Pillow in pairs
   tidy       check the rules of the house: layers, manifests, documents
+  torture    kill, starve and interfere with diffrep, and compare what it leaves
   fixtures   check the files under fixtures/ against their hashes
+  book       check the pages of docs/ and build them as a book
+  release    check the crates as products, and keep the order of publishing
   ci         run everything that continuous integration runs
   help       print this
 
@@ -58,6 +64,9 @@ fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
         "bench" => bench::run(arguments),
         "tidy" => tidy::run(arguments),
         "fixtures" => fixtures::run(arguments),
+        "torture" => torture::run(arguments),
+        "book" => book::run(arguments),
+        "release" => release::run(arguments),
         "ci" => ci::run(arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

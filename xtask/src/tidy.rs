@@ -7,7 +7,7 @@ mod burn_free;
 mod documents;
 mod files;
 mod floors;
-mod manifest;
+pub(crate) mod manifest;
 mod manifests;
 mod owners;
 mod rust;

@@ -7,7 +7,7 @@ mod dialect;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::dialect::{BESIDE, Dialect, INTO_TEXT, WRAPPERS};
+use self::dialect::{AVERAGED, BESIDE, Dialect, INTO_TEXT, STEPPED, WRAPPERS};
 use crate::names::NamedTensor;
 
 /// A tensor of a file that is not loaded, and why that is right.
@@ -147,6 +147,13 @@ fn find<'a>(
             candidates.extend(prefix.filter(|prefix| wraps(prefix)).map(|p| (*dialect, p)));
         }
     }
+    // A training of DiT saves its weights twice, and the averages are what is meant to be used.
+    if let [(Dialect::DiT, _), (Dialect::DiT, _)] = candidates.as_slice() {
+        let of = |start: &str| candidates.iter().find(|(_, prefix)| *prefix == start);
+        if let (Some(averaged), Some(_)) = (of(AVERAGED), of(STEPPED.0)) {
+            return Ok(*averaged);
+        }
+    }
     match candidates.as_slice() {
         [one] => Ok(*one),
         [] => Err(CheckpointError::NotFound {
@@ -168,6 +175,9 @@ fn wraps(prefix: &str) -> bool {
 
 /// Why a tensor outside the network is left in the file, if that is known to be right.
 fn beside(name: &str, prefix: &str) -> Option<&'static str> {
+    if prefix == AVERAGED && name.starts_with(STEPPED.0) {
+        return Some(STEPPED.1);
+    }
     if name.starts_with(prefix) && !prefix.is_empty() {
         return None;
     }

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 
 use burn::tensor::Device;
-use diffrep_taps::TapInfo;
+use diffrep_taps::{BlockIndex, TapInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::{Backbone, InceptionConfig, ResNetConfig, ViTConfig};
+use crate::{Backbone, DiTConfig, InceptionConfig, MageConfig, ResNetConfig, ViTConfig};
 
 /// Why a description is of no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,38 @@ pub enum ConfigError {
     Epsilon(String),
 }
 
+/// The taps of a transformer: `blocks.0` being block 1, and after all blocks `norm` if it is one.
+pub(crate) fn layer_taps(depth: usize, norm: bool, width: usize, side: usize) -> Vec<TapInfo> {
+    let names = (0..depth).map(|place| format!("blocks.{place}"));
+    let names = names.chain(norm.then(|| "norm".into()));
+    names
+        .enumerate()
+        .map(|(place, name)| TapInfo {
+            block: BlockIndex::at(place),
+            name,
+            channels: width,
+            height: side,
+            width: side,
+        })
+        .collect()
+}
+
+/// A number divides another.
+pub(crate) fn divides(
+    (part, divisor): (&'static str, usize),
+    (whole, value): (&'static str, usize),
+) -> Result<(), ConfigError> {
+    match value.is_multiple_of(divisor) {
+        true => Ok(()),
+        false => Err(ConfigError::DoesNotDivide {
+            part,
+            divisor,
+            whole,
+            value,
+        }),
+    }
+}
+
 /// `value` is in `range`.
 pub(crate) fn within(
     field: &'static str,
@@ -72,10 +104,15 @@ pub enum BackboneConfig {
     ViT(ViTConfig),
     /// The Inception-v3 of FID.
     Inception(InceptionConfig),
+    /// A diffusion transformer, which reads latents.
+    #[serde(rename = "dit")]
+    DiT(DiTConfig),
+    /// MAGE's encoder with its tokenizer.
+    Mage(MageConfig),
 }
 
 /// Names of known networks.
-const PRESETS: [&str; 10] = [
+const PRESETS: [&str; 12] = [
     "resnet18",
     "resnet34",
     "resnet50",
@@ -86,6 +123,8 @@ const PRESETS: [&str; 10] = [
     "vit_large_patch16",
     "clip_vit_base_patch16",
     "fid_inception_v3",
+    "mage_vit_base",
+    "mage_vit_large",
 ];
 
 impl BackboneConfig {
@@ -94,7 +133,7 @@ impl BackboneConfig {
         &PRESETS
     }
 
-    /// A known network by its name in torchvision, timm or pytorch-fid, without classifier (the
+    /// A known network by its name in torchvision, timm, pytorch-fid or MAGE, without classifier (the
     /// Inception network has its own).
     pub fn preset(name: &str) -> Option<Self> {
         Some(match name {
@@ -107,6 +146,8 @@ impl BackboneConfig {
             "vit_base_patch16" => Self::ViT(ViTConfig::base_16()),
             "vit_large_patch16" => Self::ViT(ViTConfig::large_16()),
             "clip_vit_base_patch16" => Self::ViT(ViTConfig::clip_base_16()),
+            "mage_vit_base" => Self::Mage(MageConfig::base()),
+            "mage_vit_large" => Self::Mage(MageConfig::large()),
             "fid_inception_v3" => Self::Inception(InceptionConfig::fid()),
             _ => return None,
         })
@@ -122,6 +163,8 @@ impl BackboneConfig {
             Self::ResNet(config) => config.taps(),
             Self::ViT(config) => config.taps(),
             Self::Inception(config) => config.taps(),
+            Self::DiT(config) => config.taps(),
+            Self::Mage(config) => config.taps(),
         }
     }
 
@@ -135,6 +178,8 @@ impl BackboneConfig {
             Self::ResNet(config) => Backbone::ResNet(config.init(seed, device)?),
             Self::ViT(config) => Backbone::ViT(config.init(seed, device)?),
             Self::Inception(config) => Backbone::Inception(config.init(seed, device)?),
+            Self::DiT(config) => Backbone::DiT(config.init(seed, device)?),
+            Self::Mage(config) => Backbone::Mage(config.init(seed, device)?),
         })
     }
 
@@ -148,17 +193,29 @@ impl BackboneConfig {
             Self::ResNet(config) => Backbone::ResNet(config.blank(device)?),
             Self::ViT(config) => Backbone::ViT(config.blank(device)?),
             Self::Inception(config) => Backbone::Inception(config.blank(device)?),
+            Self::DiT(config) => Backbone::DiT(config.blank(device)?),
+            Self::Mage(config) => Backbone::Mage(config.blank(device)?),
         })
     }
 
+    /// Classes of the classifier, if there is one.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Self::ResNet(config) => config.classes,
+            Self::ViT(config) => config.classes,
+            Self::Inception(config) => Some(config.classes),
+            Self::DiT(_) | Self::Mage(_) => None,
+        }
+    }
+
     /// The same network with a classifier of this many classes, or none. The classifier of the
-    /// Inception network is a part of it and stays.
+    /// Inception network is a part of it and stays, and a diffusion transformer and MAGE have none.
     #[must_use]
     pub fn with_classes(self, classes: Option<usize>) -> Self {
         match self {
             Self::ResNet(config) => Self::ResNet(ResNetConfig { classes, ..config }),
             Self::ViT(config) => Self::ViT(ViTConfig { classes, ..config }),
-            inception @ Self::Inception(_) => inception,
+            other @ (Self::Inception(_) | Self::DiT(_) | Self::Mage(_)) => other,
         }
     }
 }

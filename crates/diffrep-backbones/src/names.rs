@@ -10,13 +10,20 @@ fn key(path: &[String]) -> String {
         let before = i.checked_sub(1).map(|i| path[i].as_str());
         match (before, part.as_str()) {
             // Variants of enums, and the list of stages, which torchvision numbers from 1.
-            (_, "ResNet" | "ViT" | "Inception" | "Basic" | "Bottleneck" | "layers") => {}
+            (
+                _,
+                "ResNet" | "ViT" | "Inception" | "DiT" | "Mage" | "Basic" | "Bottleneck" | "layers",
+            ) => {}
             (Some("layers"), stage) => {
                 let number = stage.parse::<usize>().expect("the place in a list") + 1;
                 key.push(format!("layer{number}"));
             }
             (Some("downsample"), "conv") => key.push("0".into()),
             (Some("downsample"), "bn") => key.push("1".into()),
+            (Some("mlp"), "first") => key.push("0".into()),
+            (Some("mlp"), "second") => key.push("2".into()),
+            (Some("token_emb"), "layer_norm") => key.push("LayerNorm".into()),
+            (_, "ada_ln_modulation") => key.push("adaLN_modulation.1".into()),
             (_, part) if part.starts_with("conv2d_") || part.starts_with("mixed_") => {
                 key.push(part[..1].to_uppercase() + &part[1..]);
             }
@@ -39,8 +46,13 @@ impl NamedTensor {
     /// Whether it is a running statistic of batch normalisation, which no gradient changes and
     /// which does not count as a parameter.
     pub fn is_statistic(&self) -> bool {
-        self.key.ends_with(".running_mean") || self.key.ends_with(".running_var")
+        is_statistic(&self.key)
     }
+}
+
+/// Whether a key or module path is that of a running statistic of batch normalisation.
+pub fn is_statistic(path: &str) -> bool {
+    path.ends_with(".running_mean") || path.ends_with(".running_var")
 }
 
 struct Names {
@@ -170,6 +182,11 @@ mod tests {
                 "Mixed_6a.branch3x3.conv.weight",
             ),
             ("conv2d_1a_3x3.bn.bias", "Conv2d_1a_3x3.bn.bias"),
+            ("DiT.t_embedder.mlp.second.bias", "t_embedder.mlp.2.bias"),
+            (
+                "blocks.3.ada_ln_modulation.weight",
+                "blocks.3.adaLN_modulation.1.weight",
+            ),
         ] {
             assert_eq!(named(path), name);
         }

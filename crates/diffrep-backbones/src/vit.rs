@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::activation::{gelu_approximate, sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
 use diffrep_ops::gelu;
 use diffrep_taps::{
@@ -36,32 +36,27 @@ impl ViTConfig {
         let taps = self.taps()?;
         let width = self.width;
         let norm = || LayerNorm::new(width, self.eps, device);
-        let linear = |inputs, outputs, bias| Linear::new(inputs, outputs, bias, device);
-        let channels = [self.in_channels, width];
-        let mut proj = Conv2d::new(channels, [self.patch; 2], self.patch, device).unpadded();
-        proj.bias = self.patch_bias.then(|| zeros([width], device));
         let block = |_| Block {
             norm1: norm(),
-            attn: Attention {
-                qkv: linear(width, 3 * width, self.qkv_bias),
-                proj: linear(width, width, true),
-                heads: self.heads,
-            },
+            attn: Attention::new(width, self.heads, self.qkv_bias, device),
             norm2: norm(),
-            mlp: Mlp {
-                fc1: linear(width, self.mlp, true),
-                fc2: linear(self.mlp, width, true),
-                gelu: self.gelu,
-            },
+            mlp: Mlp::new([width, self.mlp], self.gelu, device),
         };
         Ok(ViT {
             cls_token: self.class_token.then(|| zeros([1, 1, width], device)),
             pos_embed: zeros([1, self.tokens(), width], device),
-            patch_embed: PatchEmbed { proj },
+            patch_embed: PatchEmbed::new(
+                [self.in_channels, width],
+                self.patch,
+                self.patch_bias,
+                device,
+            ),
             norm_pre: self.pre_norm.then(norm),
             blocks: (0..self.depth).map(block).collect(),
             norm: norm(),
-            head: self.classes.map(|classes| linear(width, classes, true)),
+            head: self
+                .classes
+                .map(|classes| Linear::new(width, classes, true, device)),
             taps,
             config: self.clone(),
         })
@@ -73,6 +68,33 @@ impl ViTConfig {
 pub struct PatchEmbed {
     /// `[width, in_channels, patch, patch]`
     pub proj: Conv2d,
+}
+
+impl PatchEmbed {
+    pub(crate) fn new(channels: [usize; 2], patch: usize, bias: bool, device: &Device) -> Self {
+        let mut proj = Conv2d::new(channels, [patch; 2], patch, device).unpadded();
+        proj.bias = bias.then(|| zeros([channels[1]], device));
+        Self { proj }
+    }
+
+    /// `[batch, in_channels, height, width]` to `[batch, patches, width]`, row by row.
+    pub(crate) fn forward(&self, image: Tensor<4>) -> Tensor<3> {
+        let [batch, _, rows, columns] = image.dims();
+        let weight = self.proj.weight.val();
+        let [width, channels, patch, _] = weight.dims();
+        let (rows, columns) = (rows / patch, columns / patch);
+        // A convolution whose stride is its kernel is a product of matrices.
+        let patches = image
+            .reshape([batch, channels, rows, patch, columns, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * rows * columns, channels * patch * patch]);
+        let weight = weight.reshape([width, channels * patch * patch]);
+        let mut tokens = patches.matmul(weight.transpose());
+        if let Some(bias) = &self.proj.bias {
+            tokens = tokens + bias.val().unsqueeze();
+        }
+        tokens.reshape([batch, rows * columns, width])
+    }
 }
 
 /// Self-attention.
@@ -87,8 +109,16 @@ pub struct Attention {
 }
 
 impl Attention {
+    pub(crate) fn new(width: usize, heads: usize, qkv_bias: bool, device: &Device) -> Self {
+        Self {
+            qkv: Linear::new(width, 3 * width, qkv_bias, device),
+            proj: Linear::new(width, width, true, device),
+            heads,
+        }
+    }
+
     /// `[batch, tokens, width]` to the same shape.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let size = width / self.heads;
         let qkv = self.qkv.forward_tokens(x);
@@ -117,11 +147,21 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// Widths of tokens and of the hidden layer.
+    pub(crate) fn new([width, hidden]: [usize; 2], gelu: Gelu, device: &Device) -> Self {
+        Self {
+            fc1: Linear::new(width, hidden, true, device),
+            fc2: Linear::new(hidden, width, true, device),
+            gelu,
+        }
+    }
+
     /// `[batch, tokens, width]` to the same shape.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let hidden = self.fc1.forward_tokens(x);
         let hidden = match self.gelu {
             Gelu::Exact => gelu(hidden),
+            Gelu::Tanh => gelu_approximate(hidden),
             Gelu::Quick => hidden.clone() * sigmoid(hidden * 1.702),
         };
         self.fc2.forward_tokens(hidden)
@@ -140,7 +180,7 @@ pub struct Block {
 
 impl Block {
     /// `[batch, tokens, width]` to the same shape.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x));
         x.clone() + self.mlp.forward(self.norm2.forward(x))
     }
@@ -225,27 +265,8 @@ impl ViT {
 
     /// Image to tokens with their positions, `[batch, tokens, width]`.
     fn embed(&self, image: Tensor<4>) -> Tensor<3> {
-        let ViTConfig {
-            in_channels,
-            patch,
-            width,
-            ..
-        } = self.config;
-        let batch = image.dims()[0];
-        let grid = self.config.grid();
-        // A convolution whose stride is its kernel is a product of matrices.
-        let patches = image
-            .reshape([batch, in_channels, grid, patch, grid, patch])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch * grid * grid, in_channels * patch * patch]);
-        let proj = &self.patch_embed.proj;
-        let weight = proj.weight.val();
-        let weight = weight.reshape([width, in_channels * patch * patch]);
-        let mut tokens = patches.matmul(weight.transpose());
-        if let Some(bias) = &proj.bias {
-            tokens = tokens + bias.val().unsqueeze();
-        }
-        let mut tokens = tokens.reshape([batch, grid * grid, width]);
+        let mut tokens = self.patch_embed.forward(image);
+        let [batch, _, width] = tokens.dims();
         if let Some(token) = &self.cls_token {
             tokens = Tensor::cat(vec![token.val().expand([batch, 1, width]), tokens], 1);
         }
@@ -280,36 +301,42 @@ impl ViT {
         tokens
     }
 
-    /// Where in the tokens a tap begins, and how many of them it shows.
-    fn shown(&self) -> (usize, usize) {
+    /// Where in the tokens a tap begins.
+    fn first_shown(&self) -> usize {
         match self.config.tap_tokens {
-            TapTokens::Class => (0, 1),
-            TapTokens::Patches => {
-                let patches = self.config.grid() * self.config.grid();
-                (usize::from(self.config.class_token), patches)
-            }
+            TapTokens::Class => 0,
+            TapTokens::Patches => usize::from(self.config.class_token),
         }
     }
 
     /// What a tap shows of `[batch, tokens, width]`, as a map.
     fn map(&self, tokens: Tensor<3>) -> Tensor<4> {
-        let [batch, _, width] = tokens.dims();
-        let (first, count) = self.shown();
-        let side = self.taps[0].height;
-        tokens
-            .narrow(1, first, count)
-            .swap_dims(1, 2)
-            .reshape([batch, width, side, side])
+        as_map(tokens, self.first_shown(), self.taps[0].height)
     }
 
     /// Tokens with a map added to those that a tap shows.
     fn with_added(&self, tokens: Tensor<3>, addend: Tensor<4>) -> Tensor<3> {
-        let [batch, _, width] = tokens.dims();
-        let (first, count) = self.shown();
-        let added = tokens.clone().narrow(1, first, count)
-            + addend.reshape([batch, width, count]).swap_dims(1, 2);
-        tokens.slice_assign([0..batch, first..first + count, 0..width], added)
+        added_to_tokens(tokens, addend, self.first_shown())
     }
+}
+
+/// Tokens from the first on, row by row, as a square map: `[batch, tokens, width]` to
+/// `[batch, width, side, side]`.
+pub(crate) fn as_map(tokens: Tensor<3>, first: usize, side: usize) -> Tensor<4> {
+    let [batch, _, width] = tokens.dims();
+    tokens
+        .narrow(1, first, side * side)
+        .swap_dims(1, 2)
+        .reshape([batch, width, side, side])
+}
+
+/// Tokens with a map added to those from the first on.
+pub(crate) fn added_to_tokens(tokens: Tensor<3>, addend: Tensor<4>, first: usize) -> Tensor<3> {
+    let [batch, width, height, columns] = addend.dims();
+    let count = height * columns;
+    let added = tokens.clone().narrow(1, first, count)
+        + addend.reshape([batch, width, count]).swap_dims(1, 2);
+    tokens.slice_assign([0..batch, first..first + count, 0..width], added)
 }
 
 impl Encoder for ViT {

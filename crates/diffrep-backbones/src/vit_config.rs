@@ -1,9 +1,9 @@
 //! What a vision transformer is described by.
 
-use diffrep_taps::{BlockIndex, TapInfo};
+use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, within};
+use crate::config::{ConfigError, divides, layer_taps, within};
 
 /// The non-linearity of the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub enum Gelu {
     Exact,
     /// x * sigmoid(1.702 x), as in CLIP.
     Quick,
+    /// The approximation by tanh, as in DiT.
+    Tanh,
 }
 
 /// Which tokens a tap shows.
@@ -179,31 +181,6 @@ impl ViTConfig {
             TapTokens::Patches => self.grid(),
             TapTokens::Class => 1,
         };
-        let names = (0..self.depth).map(|place| format!("blocks.{place}"));
-        let taps = names.chain(["norm".into()]).enumerate();
-        Ok(taps
-            .map(|(place, name)| TapInfo {
-                block: BlockIndex::at(place),
-                name,
-                channels: self.width,
-                height: side,
-                width: side,
-            })
-            .collect())
-    }
-}
-
-fn divides(
-    (part, divisor): (&'static str, usize),
-    (whole, value): (&'static str, usize),
-) -> Result<(), ConfigError> {
-    match value.is_multiple_of(divisor) {
-        true => Ok(()),
-        false => Err(ConfigError::DoesNotDivide {
-            part,
-            divisor,
-            whole,
-            value,
-        }),
+        Ok(layer_taps(self.depth, true, self.width, side))
     }
 }

@@ -8,7 +8,7 @@ use diffrep_backbones::{
 use diffrep_rng::{Key, Stream};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapSet};
 
-/// Counts of torchvision, timm and pytorch-fid.
+/// Counts of torchvision, timm, pytorch-fid and plain PyTorch.
 #[test]
 fn full_size_networks_have_the_published_numbers_of_parameters() {
     let device = Device::flex();
@@ -26,6 +26,9 @@ fn full_size_networks_have_the_published_numbers_of_parameters() {
         ("vit_base_patch16", 86_567_656, Some(152)),
         ("vit_large_patch16", 304_326_632, None),
         ("fid_inception_v3", 23_850_960, Some(566 - 94)),
+        // As `fixtures/parity/generative.py --counts` has it: without the parts that encoding leaves.
+        ("mage_vit_base", 110_847_360, Some(230)),
+        ("mage_vit_large", 328_687_488, Some(374)),
     ] {
         let network = classes(name).blank(&device).unwrap();
         assert_eq!(parameter_count(&network), count, "{name}");

@@ -2,8 +2,10 @@
 
 mod commands;
 mod device;
-mod memory;
 mod printer;
+mod process;
+#[cfg(test)]
+mod typed;
 
 use std::process::ExitCode;
 
@@ -25,13 +27,18 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// Write spans and events of this level to standard error (off, error, warn, info, debug, trace).
-    #[arg(long, global = true, default_value = "warn", value_parser = level)]
-    log: LevelFilter,
+    ///
+    /// `json`, or `json:LEVEL`, writes everything there as JSON, an object a line with the time: messages,
+    /// progress with what is done, the total and the seconds left, and errors, for programs that watch a run.
+    #[arg(long, global = true, default_value = "warn", value_name = "LEVEL", value_parser = log)]
+    log: Log,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Reproduce(commands::reproduce::ReproduceArgs),
+    Report(commands::report::ReportArgs),
+    Compare(commands::compare::CompareArgs),
     Classify(commands::classify::ClassifyArgs),
     Dataset(commands::dataset::DatasetArgs),
     Fetch(commands::fetch::FetchArgs),
@@ -44,6 +51,7 @@ enum Command {
     Cka(commands::cka::CkaArgs),
     Sample(commands::sample::SampleArgs),
     Fid(commands::fid::FidArgs),
+    Store(commands::store::StoreArgs),
     Inspect(commands::inspect::InspectArgs),
     Params(commands::params::ParamsArgs),
     Import(commands::import::ImportArgs),
@@ -51,9 +59,23 @@ enum Command {
     Launch(commands::launch::LaunchArgs),
 }
 
-fn level(text: &str) -> Result<LevelFilter, String> {
-    text.parse()
-        .map_err(|_| "levels are off, error, warn, info, debug and trace".into())
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+struct Log {
+    level: LevelFilter,
+    json: bool,
+}
+
+fn log(text: &str) -> Result<Log, String> {
+    let (json, level) = match text.split_once(':') {
+        _ if text == "json" => (true, "info"),
+        Some(("json", level)) => (true, level),
+        _ => (false, text),
+    };
+    let level = level.parse().map_err(|_| {
+        "levels are off, error, warn, info, debug and trace; `json` and `json:LEVEL` write JSON"
+    })?;
+    Ok(Log { level, json })
 }
 
 /// Whether several workers share the work of a command; an error if it is not one that can be launched.
@@ -73,16 +95,20 @@ fn shares_work(command: &[String]) -> anyhow::Result<bool> {
 }
 
 fn main() -> ExitCode {
-    memory::keep_freed();
+    process::keep_freed();
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_max_level(cli.log)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .init();
-    let printer = Printer::new(cli.quiet, cli.json);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(cli.log.level)
+        .with_writer(std::io::stderr);
+    match cli.log.json {
+        true => log.json().flatten_event(true).with_target(false).init(),
+        false => log.without_time().init(),
+    }
+    let printer = Printer::new(cli.quiet, cli.json, cli.log.json);
     let result = match &cli.command {
         Command::Reproduce(args) => commands::reproduce::run(args, printer),
+        Command::Report(args) => commands::report::run(args, printer),
+        Command::Compare(args) => commands::compare::run(args, printer),
         Command::Classify(args) => commands::classify::run(args, printer),
         Command::Dataset(args) => commands::dataset::run(args, printer),
         Command::Fetch(args) => commands::fetch::run(args, printer),
@@ -95,6 +121,7 @@ fn main() -> ExitCode {
         Command::Cka(args) => commands::cka::run(args, printer),
         Command::Sample(args) => commands::sample::run(args, printer),
         Command::Fid(args) => commands::fid::run(args, printer),
+        Command::Store(args) => commands::store::run(args, printer),
         Command::Inspect(args) => commands::inspect::run(args, printer),
         Command::Params(args) => commands::params::run(args, printer),
         Command::Import(args) => commands::import::run(args, printer),
@@ -109,7 +136,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            printer::print_error(&error);
+            printer.error(&error);
             ExitCode::FAILURE
         }
     }

@@ -24,11 +24,17 @@ pub(crate) fn unsaid() -> Option<&'static std::io::Error> {
 pub(crate) struct Printer {
     quiet: bool,
     json: bool,
+    /// Whether messages, progress and errors are events of the log, which is JSON.
+    events: bool,
 }
 
 impl Printer {
-    pub(crate) fn new(quiet: bool, json: bool) -> Self {
-        Self { quiet, json }
+    pub(crate) fn new(quiet: bool, json: bool, events: bool) -> Self {
+        Self {
+            quiet,
+            json,
+            events,
+        }
     }
 
     /// Whether results are JSON.
@@ -50,8 +56,27 @@ impl Printer {
 
     /// A message about what goes on, on standard error.
     pub(crate) fn say(self, text: &str) {
-        if !self.quiet {
-            eprintln!("{text}");
+        match (self.quiet, self.events) {
+            (true, _) => {}
+            (false, true) => tracing::info!("{text}"),
+            (false, false) => eprintln!("{text}"),
+        }
+    }
+
+    /// An error with its causes, and a hint where there is one.
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        let mut chain = Vec::<String>::new();
+        for cause in error.chain() {
+            let text = cause.to_string();
+            // Errors that pass a cause through say the same twice.
+            if chain.last() != Some(&text) {
+                chain.push(text);
+            }
+        }
+        let text = chain.join(": ");
+        match self.events {
+            true => tracing::error!("{text}"),
+            false => eprintln!("error: {text}"),
         }
     }
 
@@ -69,7 +94,7 @@ impl Printer {
     }
 
     fn bar(self, what: &str, total: Option<u64>, style: &str) -> Progress {
-        let terminal = std::io::stderr().is_terminal() && !self.quiet;
+        let terminal = std::io::stderr().is_terminal() && !self.quiet && !self.events;
         let bar = if terminal {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(style) {
@@ -117,16 +142,30 @@ impl Progress {
             }
             bar.set_position(done);
             bar.set_message(format!("{} {note}", self.what));
-        } else if !self.printer.quiet && self.said.elapsed() >= INTERVAL {
+            return;
+        }
+        // Who watches the log wants to know that a step is done.
+        let ends = self.printer.events && done == self.total;
+        if !self.printer.quiet && (ends || self.said.elapsed() >= INTERVAL) {
             self.said = Instant::now();
             let rate = (done - first) as f64 / self.start.elapsed().as_secs_f64().max(1e-9);
             let left = (self.total - done.min(self.total)) as f64 / rate.max(1e-9);
-            eprintln!(
-                "{}: {done}/{} {note}, {} left",
-                self.what,
-                self.total,
-                human_duration(left)
-            );
+            match self.printer.events {
+                true => tracing::info!(
+                    step = self.what,
+                    done,
+                    total = self.total,
+                    seconds_left = left,
+                    note,
+                    "progress"
+                ),
+                false => eprintln!(
+                    "{}: {done}/{} {note}, {} left",
+                    self.what,
+                    self.total,
+                    human_duration(left)
+                ),
+            }
         }
     }
 
@@ -146,19 +185,6 @@ pub(crate) fn human_duration(seconds: f64) -> String {
         (0, m, s) => format!("{m} min {s} s"),
         (h, m, _) => format!("{h} h {m} min"),
     }
-}
-
-/// An error with its causes, and a hint where there is one.
-pub(crate) fn print_error(error: &anyhow::Error) {
-    let mut chain = Vec::<String>::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        // Errors that pass a cause through say the same twice.
-        if chain.last() != Some(&text) {
-            chain.push(text);
-        }
-    }
-    eprintln!("error: {}", chain.join(": "));
 }
 
 #[cfg(test)]

@@ -79,10 +79,21 @@ fn heads_of_every_kind_are_compared_and_two_experiments_share_their_work() {
             "U-Net encoder"
         ]
     );
-    assert!(
-        said.contains("classifier-classifier-seed1: done before"),
-        "{said}"
+    let steps = ["classifier-classifier-seed1", "samples", "generation"];
+    skipped(&said, &steps);
+    let generation = &data["generation"];
+    let distance = |which: &str| generation[which]["frechet"]["distance"].as_f64().unwrap();
+    let count = |which: &str| generation[which]["frechet"]["samples"]["count"].clone();
+    assert_eq!(
+        (count("drawn"), count("real"), count("noise")),
+        (8.into(), 8.into(), 8.into())
     );
+    assert!(
+        distance("real") < distance("drawn") && distance("drawn") < distance("noise"),
+        "{generation}"
+    );
+    let report = std::fs::read_to_string(dir.path().join("table1-smoke/report.md")).unwrap();
+    assert!(report.contains("Frechet distance (not FID)"), "{report}");
     // Its maps are those of the first experiment: two seeds of three splits, and nothing twice.
     let train = dir.path().join("features/diffusion-train");
     let images: Vec<_> = std::fs::read_dir(&train)
@@ -148,7 +159,7 @@ fn layers_are_compared_within_and_between_networks() {
     let dir = tempfile::tempdir().unwrap();
     let (data, _) = twice("figure6", dir.path());
     let comparisons = data["comparisons"].as_array().unwrap();
-    assert_eq!(comparisons.len(), 5);
+    assert_eq!(comparisons.len(), 7);
     for (index, row) in comparisons[0]["values"]
         .as_array()
         .unwrap()
@@ -160,6 +171,36 @@ fn layers_are_compared_within_and_between_networks() {
     }
     let classifier = comparisons[3]["values"][0].as_array().unwrap().len();
     assert!(classifier < 13, "an encoder has no decoder");
+    // A ResNet of eight blocks; a vision transformer of six and its last normalisation.
+    for (comparison, layers) in [(5, 8), (6, 7)] {
+        let columns = comparisons[comparison]["columns"].as_array().unwrap();
+        assert_eq!(columns.len(), layers, "{columns:?}");
+    }
+    assert_eq!(comparisons[5]["columns"][0], "layer1.0");
+    assert_eq!(comparisons[6]["columns"][6], "norm");
+}
+
+#[test]
+fn noised_images_are_shown_with_what_one_step_makes_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("figure3", dir.path());
+    skipped(&said, &["denoising"]);
+    assert_eq!(data["images"], 16);
+    let error = |i: usize| data["timesteps"][i]["error"]["mean"].as_f64().unwrap();
+    let mean_image = data["mean_image"]["mean"].as_f64().unwrap();
+    // The more noise, the less is known of the image; the mean image knows nothing of it.
+    assert!(
+        0.0 < error(0) && error(0) < error(1) && error(1) < mean_image,
+        "{data}"
+    );
+    let report = std::fs::read_to_string(dir.path().join("figure3-smoke/report.md")).unwrap();
+    assert!(report.contains("t = 500"), "{report}");
+    let pictures = dir.path().join("figure3-smoke/figures");
+    let png = std::fs::read_dir(pictures).unwrap().filter(|entry| {
+        let path = entry.as_ref().unwrap().path();
+        path.extension().is_some_and(|extension| extension == "png")
+    });
+    assert_eq!(png.count(), 1);
 }
 
 #[test]

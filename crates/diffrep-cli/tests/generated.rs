@@ -61,6 +61,137 @@ fn images_are_the_same_after_a_stop_and_in_parts() {
 }
 
 #[test]
+fn an_archive_holds_the_images_of_the_folder_and_goes_on_after_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (folder, file) = (at("folder"), at("samples.npz"));
+    let parts = dir.path().join("samples.npz.parts");
+    works(&draw(&folder, &["--count", "8"]));
+    let all = |path: &str| {
+        let found = diffrep_fid::ImageFile::open(path).unwrap();
+        assert_eq!(
+            (found.height(), found.width(), found.labels()),
+            (32, 32, None)
+        );
+        let mut bytes = Vec::new();
+        let read = found.for_each(3, |batch| {
+            bytes.extend_from_slice(batch.pixels);
+            Ok::<_, diffrep_fid::FidError>(())
+        });
+        read.unwrap();
+        bytes
+    };
+    let image = |id: usize| {
+        let path = Path::new(&folder).join(format!("{id:06}.png"));
+        image::open(path).unwrap().into_rgb8().into_raw()
+    };
+    // What a killed run leaves: some pictures in the folder beside, and no file.
+    works(&draw(&file, &["--count", "4"]));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&parts).unwrap();
+    for name in ["000001.png", "000002.png", "sampling.json"] {
+        std::fs::copy(Path::new(&folder).join(name), parts.join(name)).unwrap();
+    }
+    assert_eq!(works(&draw(&file, &["--count", "4"]))["drawn"], 2);
+    assert!(!parts.exists(), "a whole file needs no parts");
+    assert_eq!(all(&file), (0..4).flat_map(image).collect::<Vec<u8>>());
+    assert_eq!(works(&draw(&file, &["--count", "4"]))["drawn"], 0);
+    // More of them: those of the file are not drawn again.
+    assert_eq!(works(&draw(&file, &["--count", "8"]))["drawn"], 4);
+    assert_eq!(all(&file), (0..8).flat_map(image).collect::<Vec<u8>>());
+    refuses(
+        &draw(&file, &["--count", "8", "--seed", "1"]),
+        &[
+            "drawn otherwise",
+            "seed is 0 there and 1 now",
+            "samples.npz",
+        ],
+    );
+    // A file and a folder of the same images are the same to a judge.
+    let itself = works(&["fid", &file, &folder, "--classifier", CLASSIFIER]);
+    assert!(itself["frechet"]["distance"].as_f64().unwrap().abs() < 1e-9);
+
+    let labelled = at("labelled.npz");
+    let guide = [
+        "--count",
+        "3",
+        "--classifier",
+        CLASSIFIER,
+        "--label",
+        "cycle",
+    ];
+    works(&draw(&labelled, &guide));
+    let found = diffrep_fid::ImageFile::open(&labelled).unwrap();
+    assert_eq!(found.labels(), Some(&[0, 1, 2][..]));
+
+    let other = at("other.npz");
+    diffrep_fid::write_images(&other, [1, 1, 1], None, None, |_| {
+        Ok::<_, diffrep_fid::FidError>(vec![0; 3])
+    })
+    .unwrap();
+    refuses(
+        &draw(&other, &["--count", "2"]),
+        &["other.npz", "another origin"],
+    );
+    std::fs::write(&other, "no archive").unwrap();
+    refuses(&draw(&other, &["--count", "2"]), &["other.npz", "damaged"]);
+}
+
+/// Photographs of several sizes in class folders, and the same as one size.
+#[test]
+fn data_sets_are_scored_by_the_split_and_at_the_size_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("photos");
+    let real = diffrep_datasets::open(
+        Path::new(ROOT).join("fixtures/fashion-mnist"),
+        diffrep_datasets::Split::Test,
+    )
+    .unwrap();
+    for index in 0..24 {
+        let split = ["train", "test"][index % 2];
+        let folder = root.join(split).join(format!("class{}", index / 2 % 2));
+        std::fs::create_dir_all(&folder).unwrap();
+        let picture = real.image(index).unwrap();
+        let picture = image::GrayImage::from_raw(28, 28, picture.pixels().to_vec()).unwrap();
+        // Twice as high and wide, and for every third image higher still.
+        let height = if index % 3 == 0 { 72 } else { 56 };
+        let filter = image::imageops::FilterType::Nearest;
+        let picture = image::imageops::resize(&picture, 56, height, filter);
+        picture.save(folder.join(format!("{index}.png"))).unwrap();
+    }
+    let root = root.display().to_string();
+    let base = ["fid", &root, &root, "--classifier", CLASSIFIER];
+    refuses(&base, &["56 x 72", "56 x 56", "--size"]);
+    let found = works(&[&base[..], &["--size", "28"]].concat());
+    assert_eq!(found["frechet"]["samples"]["count"], 12);
+    assert!(found["frechet"]["distance"].as_f64().unwrap().abs() < 1e-9);
+    let rule = found["frechet"]["samples"]["source"]["resize"].as_str();
+    assert!(rule.unwrap().starts_with("centre crop to 28, "), "{rule:?}");
+    // The training images are others.
+    let test = dir.path().join("photos/test").display().to_string();
+    let other = works(&[
+        "fid",
+        &root,
+        &test,
+        "--classifier",
+        CLASSIFIER,
+        "--size",
+        "28",
+        "--split",
+        "train",
+    ]);
+    assert!(other["frechet"]["distance"].as_f64().unwrap() > 1e-3);
+    refuses(
+        &[&base[..], &["--size", "28", "--split", "validation"]].concat(),
+        &["validation", "train, test"],
+    );
+    refuses(
+        &["fid", "absent.parquet", &root, "--classifier", CLASSIFIER],
+        &["absent.parquet"],
+    );
+}
+
+#[test]
 fn a_guide_makes_what_it_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("sandals").display().to_string();
@@ -163,9 +294,12 @@ fn generated_images_are_scored_against_real_ones() {
 fn what_cannot_be_drawn_or_scored_is_said_in_a_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("x").display().to_string();
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 15] = [
         (&["--steps", "ddim7000"], &["ddim7000"]),
         (&["--steps", "1001"], &["1001", "1000"]),
+        (&["--steps", "ddim"], &["ddim"]),
+        (&["--steps", "10,,20"], &["10,,20"]),
+        (&["--steps", "fast"], &["fast"]),
         (&["--sampler", "euler"], &["euler", "dpm-solver"]),
         (&["--variance", "learned"], &["learned no variance"]),
         (&["--label", "3"], &["knows no classes", "--classifier"]),
@@ -227,5 +361,15 @@ fn what_cannot_be_drawn_or_scored_is_said_in_a_sentence() {
         &[&["fid", &one, "fixtures/fashion-mnist"][..], &classifier].concat(),
         &["at least 2 images"],
     );
+    let three = dir.path().join("three");
+    std::fs::create_dir(&three).unwrap();
+    for name in ["a", "b", "c"] {
+        let picture = image::GrayImage::from_pixel(28, 28, image::Luma([name.as_bytes()[0]]));
+        picture.save(three.join(format!("{name}.png"))).unwrap();
+    }
+    let three = three.display().to_string();
+    let few = ["fid", &three, &three, "--classifier", CLASSIFIER];
+    refuses(&few, &["at least 4", "there are 3"]);
+    works(&[&few[..], &["--only-frechet"]].concat());
     refuses(&["fid", MODEL, MODEL], &[MODEL]);
 }

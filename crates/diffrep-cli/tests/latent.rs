@@ -173,7 +173,7 @@ fn what_does_not_go_with_stable_diffusion_is_said() {
     );
     fails(
         &extract(&images, mini, &out, &["--prompt", "a cat"]),
-        "are for Stable Diffusion",
+        "are for networks on latents",
     );
     let single = fixture("sd1.ckpt");
     let arch = fixture("sd2");

@@ -26,7 +26,7 @@ fn json(args: &[&str]) -> Value {
 #[test]
 fn parameters_are_those_of_table_10() {
     let all = json(&["params"]);
-    assert_eq!(all.as_array().unwrap().len(), 11);
+    assert_eq!(all.as_array().unwrap().len(), 22);
     let paper = json(&["params", "256x256_diffusion_uncond", "--block", "24"]);
     assert_eq!(paper["parameters"], 552_814_086);
     let up_to = &paper["blocks"][0];
@@ -49,6 +49,108 @@ fn parameters_are_those_of_table_10() {
         let error = String::from_utf8(done.stderr).unwrap();
         assert!(!done.status.success() && error.contains(told), "{error}");
     }
+}
+
+/// A small ResNet and a small vision transformer, trained on pictures of two classes, are read by their own
+/// file and description alone, as they were trained.
+#[test]
+fn networks_trained_here_are_extracted_from_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let images = dir.path().join("images");
+    for class in ["bright", "dark"] {
+        std::fs::create_dir_all(images.join(class)).unwrap();
+        for number in 0..12u32 {
+            let shade = if class == "dark" { 40 } else { 180 };
+            let picture = image::GrayImage::from_fn(20, 20, |x, y| {
+                image::Luma([(shade + (x * 7 + y * 3 + number * 5) % 50) as u8])
+            });
+            picture
+                .save(images.join(class).join(format!("{number}.png")))
+                .unwrap();
+        }
+    }
+    let images = images.display().to_string();
+    let resnet = r#"{"kind": "resnet", "image_size": 24, "in_channels": 1, "width": 4, "depths": [1, 1],
+        "block": "basic", "inner": 1, "stem": "small", "classes": null}"#;
+    let vit = r#"{"kind": "vit", "image_size": 24, "in_channels": 1, "patch": 8, "width": 12, "depth": 2,
+        "heads": 2, "mlp": 24, "class_token": true, "qkv_bias": true, "patch_bias": true, "pre_norm": false,
+        "gelu": "exact", "eps": 1e-6, "classes": null}"#;
+    for (name, text) in [("resnet", resnet), ("vit", vit)] {
+        let (config, out) = (at(&format!("{name}.json")), at(name));
+        std::fs::write(&config, text).unwrap();
+        let train = [
+            "pretrain",
+            &images,
+            "--backbone",
+            &config,
+            "--epochs",
+            "3",
+            "--batch",
+            "4",
+            "--held-out",
+            "4",
+            "--warmup",
+            "2",
+            "--learning-rate",
+            "0.01",
+            "--out",
+            &out,
+        ];
+        let done = json(&train);
+        let curve = done["training"]["curve"].as_array().unwrap();
+        assert!(curve.last().unwrap()["accuracy"].is_number(), "{curve:?}");
+        assert_eq!(done["training"]["config"]["preprocess"]["fit"], "pad_to");
+        // The same command finds it done.
+        assert_eq!(json(&train)["sha256"], done["sha256"]);
+        let model = at(&format!("{name}/model.safetensors"));
+        let store = at(&format!("{name}-features"));
+        let extract = [
+            "extract",
+            &images,
+            "--backbone",
+            &config,
+            "--checkpoint",
+            &model,
+            "--block",
+            "2",
+            "--pool",
+            "1",
+            "--out",
+            &store,
+        ];
+        assert_eq!(json(&extract)["images"], 24);
+        // Padded to 24 pixels as in training, and not resized and cropped as others' networks are.
+        let manifest =
+            std::fs::read_to_string(dir.path().join(&store).join("manifest.json")).unwrap();
+        assert!(manifest.contains("pad_to"), "{manifest}");
+    }
+    for (more, told) in [
+        (
+            ["--backbone", "fid_inception_v3"],
+            "train a ResNet or a ViT",
+        ),
+        (
+            ["--backbone", "resnet51"],
+            "there is no backbone `resnet51`",
+        ),
+        (["--weight-decay", "nan"], "--weight-decay is NaN"),
+    ] {
+        let out = at("x");
+        let done = diffrep(&[&["pretrain", &images, "--out", &out][..], &more].concat());
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert!(!done.status.success() && error.contains(told), "{error}");
+    }
+    let done = diffrep(&[
+        "pretrain",
+        &images,
+        "--out",
+        "x",
+        "--backbone",
+        "resnet18",
+        "--classifier",
+    ]);
+    assert!(!done.status.success());
 }
 
 #[test]

@@ -27,7 +27,8 @@ use crate::{
 ///   as another, see [`open_class_folders`].
 /// - Hugging Face: `data/{train,validation,test}-*.parquet` or `default/<split>/*.parquet`, with a column of images and
 ///   one of labels, whose names come from the file's notes. In random order each image costs the decoding of its row
-///   group. Needs the feature `parquet`.
+///   group. Instead of the folder, `path` may name one file, which is of the split that its name mentions or else of
+///   [`Split::Train`]. Needs the feature `parquet`.
 /// - WebDataset: `.tar` shards with an image and a `.cls` label for each key, in the folder or in `train/`, `val/` and
 ///   `test/`; the split is the one that the file name mentions. Class names come from `classnames.txt` if there is one.
 ///   Instead of the folder, `path` may name one shard or a range of them: `name-{000..146}.tar`.
@@ -127,6 +128,9 @@ impl Layout {
     pub(crate) fn of(path: &Path) -> Result<Self, DatasetError> {
         if let Some(shards) = web_dataset::by_name(path)? {
             return Ok(Self::WebDataset(shards));
+        }
+        if let Some((split, file)) = parquet_files::by_name(path) {
+            return Ok(Self::Parquet(vec![(split, vec![file])]));
         }
         require_folder(path)?;
         let idx = idx_folder::splits(path);

@@ -48,6 +48,13 @@ pub(crate) fn splits(folder: &Path) -> Result<Vec<(Split, Vec<PathBuf>)>, Datase
     Ok(Vec::new())
 }
 
+/// A path that is a Parquet file by itself, as the split that its name mentions, or else the training split.
+pub(crate) fn by_name(path: &Path) -> Option<(Split, PathBuf)> {
+    let name = file_name(path);
+    let alone = name.ends_with(".parquet") && path.is_file();
+    alone.then(|| (split_in(&name).unwrap_or(Split::Train), path.to_path_buf()))
+}
+
 /// Refuses a split of which a file is missing: the number of files stands in their names.
 fn require_all(files: &[PathBuf]) -> Result<(), DatasetError> {
     for path in files {

@@ -180,6 +180,25 @@ fn rows_of_all_groups_and_files_are_in_order() {
 const ID: u64 = 0xb1eadc1ac4f26a4c;
 
 #[test]
+fn a_file_by_itself_is_the_split_that_its_name_mentions() {
+    let folder = tempdir().unwrap();
+    let groups = [vec![row(7, 1), row(8, 2)]];
+    for (name, split) in [
+        ("cats-test.parquet", Split::Test),
+        ("cats.parquet", Split::Train),
+    ] {
+        write(folder.path(), name, &usual(&groups));
+        let file = folder.path().join(name);
+        assert_eq!(available_splits(&file).unwrap(), [split]);
+        let dataset = open(&file, split).unwrap();
+        assert_eq!(colours(&dataset), [[7; 3], [8; 3]]);
+        assert_eq!(dataset.labels(), [1, 2]);
+    }
+    let absent = folder.path().join("dogs.parquet");
+    assert!(refusal(&absent, Split::Train).contains("dogs.parquet"));
+}
+
+#[test]
 fn other_names_of_columns_are_understood() {
     for (image, label) in [("img", "fine_label"), ("jpg", "cls"), ("image", "label")] {
         let folder = tempdir().unwrap();

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use diffrep_artifact::{ArtifactError, Sha256Hex};
@@ -87,6 +88,24 @@ pub struct Extraction<'a> {
     pub workers: usize,
 }
 
+/// Whether this version of the program computes the numbers that are in a store: the same arithmetic, pixels
+/// and random numbers. What another version stored can be read, but is not continued.
+pub fn is_current(spec: &StoreSpec) -> bool {
+    let told = |name: &str| spec.info.get(name);
+    spec.contract == diffrep_rng::CONTRACT
+        && told("arithmetic") == Some(&ARITHMETIC.into())
+        && told("pixels") == Some(&serde_json::json!(diffrep_datasets::PIXELS))
+}
+
+/// See [`forwards`].
+static FORWARDS: AtomicU64 = AtomicU64::new(0);
+
+/// How many images this process has had an encoder read so far, each counted once for every timestep; raw
+/// pixels count as an encoder, images that only fill a micro-batch do not count.
+pub fn forwards() -> u64 {
+    FORWARDS.load(Ordering::Relaxed)
+}
+
 /// The features of some images, one `[images, features]` buffer for each column of `settings`.
 ///
 /// # Errors
@@ -137,8 +156,9 @@ pub fn features<E: Encoder>(
             };
             let condition = match t {
                 None => Condition::default(),
-                Some(t) => Condition::timestep(job.schedule.timestep_map[t] as f32, device),
+                Some(t) => Condition::timestep(job.schedule.told(t), device),
             };
+            FORWARDS.fetch_add(part.len() as u64, Ordering::Relaxed);
             let mut maps = encoder.forward_taps(image, &condition, taps, None);
             for (&block, pools) in blocks {
                 let map = maps
@@ -195,6 +215,9 @@ impl Extraction<'_> {
             "arithmetic": ARITHMETIC,
             "micro_batch": micro_batch(self.preprocess.size),
         });
+        if self.schedule.timestep_scale != 1.0 {
+            determines["timestep_scale"] = self.schedule.timestep_scale.into();
+        }
         if self.flip {
             determines["flip"] = true.into();
         }

@@ -6,7 +6,7 @@ mod pixels;
 mod setting;
 mod shelf;
 
-pub use engine::{ExtractError, Extraction, Noising, features, micro_batch};
+pub use engine::{ExtractError, Extraction, Noising, features, forwards, is_current, micro_batch};
 pub use pixels::Pixels;
 pub use setting::{Setting, SettingError, Settings};
 pub use shelf::Gathered;

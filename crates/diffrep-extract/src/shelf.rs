@@ -1,11 +1,11 @@
 //! Columns of the same images gathered over several jobs, so that no job computes what an earlier one has.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use diffrep_artifact::{ArtifactError, Sha256Hex, create_dir_all};
-use diffrep_store::Store;
+use diffrep_store::{Store, Survey};
 use diffrep_taps::Encoder;
 
 use crate::{ExtractError, Extraction, Setting, Settings};
@@ -38,7 +38,9 @@ impl Extraction<'_> {
     /// other columns they ask for is not part of that.
     ///
     /// The shelf has a folder for each set of images, and in it a store for each job that found
-    /// something missing. A job that was stopped goes on where it was.
+    /// something missing. A job that was stopped goes on where it was, unless other jobs have computed some
+    /// of its columns meanwhile: it then computes the others in a new store. Half-done stores all of whose
+    /// columns are on the shelf are removed.
     ///
     /// # Errors
     ///
@@ -59,10 +61,13 @@ impl Extraction<'_> {
             .map(|(setting, _)| *setting)
             .collect();
         let mut stores = Vec::new();
-        for store in whole_stores(&images)? {
+        let mut there = BTreeSet::new();
+        let (whole, half) = stores_in(&images)?;
+        for store in whole {
             let before = missing.len();
             for spec in &store.spec().columns {
                 missing.retain(|setting| setting.column() != spec.name);
+                there.insert(spec.name.clone());
             }
             if missing.len() < before {
                 stores.push(store);
@@ -77,14 +82,40 @@ impl Extraction<'_> {
             };
             let dir = images.join(&name[..NAME]);
             job.run(encoder, &dir, device, progress)?;
-            stores.push(Store::open(&dir)?);
+            let store = Store::open(&dir)?;
+            there.extend(store.spec().columns.iter().map(|spec| spec.name.clone()));
+            stores.push(store);
+        }
+        for folder in half {
+            remove_if_needless(&folder, &there);
         }
         Ok(Gathered { stores })
     }
 }
 
-/// The finished stores in a folder, in order of their names.
-fn whole_stores(dir: &Path) -> Result<Vec<Store>, ExtractError> {
+/// Removes a half-done store whose columns are all among those that are `there`, if no process is at it.
+fn remove_if_needless(dir: &Path, there: &BTreeSet<String>) {
+    let Ok(survey) = Survey::of(dir) else {
+        return;
+    };
+    let needless = survey
+        .spec
+        .columns
+        .iter()
+        .all(|column| there.contains(&column.name));
+    if survey.is_whole() || !needless {
+        return;
+    }
+    match diffrep_store::remove(dir) {
+        Ok(()) => {
+            tracing::info!(dir = %dir.display(), "removed a half-done store that nothing needs")
+        }
+        Err(error) => tracing::debug!(%error, "a half-done store stays"),
+    }
+}
+
+/// The finished stores in a folder, in order of their names, and the folders of all else.
+fn stores_in(dir: &Path) -> Result<(Vec<Store>, Vec<PathBuf>), ExtractError> {
     let refuse = |source| ArtifactError::Read {
         path: dir.into(),
         source,
@@ -95,8 +126,12 @@ fn whole_stores(dir: &Path) -> Result<Vec<Store>, ExtractError> {
     }
     folders.sort();
     // What is not whole belongs to a job that was stopped; that job will find it again.
-    Ok(folders
-        .iter()
-        .filter_map(|folder| Store::open(folder).ok())
-        .collect())
+    let (mut whole, mut half) = (Vec::new(), Vec::new());
+    for folder in folders {
+        match Store::open(&folder) {
+            Ok(store) => whole.push(store),
+            Err(_) => half.push(folder),
+        }
+    }
+    Ok((whole, half))
 }

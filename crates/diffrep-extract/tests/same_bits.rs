@@ -231,6 +231,49 @@ fn a_folder_with_another_run_is_refused() {
 }
 
 #[test]
+fn a_half_done_store_goes_when_others_have_its_columns() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(25));
+    let device = Device::flex();
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = |wanted: &[(usize, usize, usize)]| {
+        let wanted = wanted.iter().map(|(t, block, pool)| {
+            let setting = serde_json::json!({"t": t, "block": block, "pool": pool});
+            serde_json::from_value::<Setting>(setting).unwrap()
+        });
+        Settings::new(wanted, &network.taps(), &schedule).unwrap()
+    };
+    let (one, both) = (wanted(&[(10, 5, 2)]), wanted(&[(10, 5, 2), (10, 4, 1)]));
+    let gather = |settings: &Settings| {
+        let job = job(&dataset, settings, &schedule);
+        job.gather(&network, dir.path(), &device, |_, _| {})
+            .unwrap();
+    };
+    let stores = || -> Vec<std::path::PathBuf> {
+        let images = std::fs::read_dir(dir.path())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        let stores = std::fs::read_dir(images.path()).unwrap();
+        stores.map(|entry| entry.unwrap().path()).collect()
+    };
+    // A job for both columns is stopped after its first shard.
+    gather(&both);
+    let half = stores().pop().unwrap();
+    std::fs::remove_file(half.join("shard-00001.safetensors")).unwrap();
+    // Another computes one of them: the other is still to come from the first job.
+    gather(&one);
+    assert_eq!(stores().len(), 2);
+    // The first job comes back, lacks one column, and leaves nothing of its first try.
+    gather(&both);
+    assert_eq!(stores().len(), 2);
+    assert!(!half.exists());
+    for store in stores() {
+        Store::open(store).unwrap();
+    }
+}
+
+#[test]
 fn jobs_share_the_columns_that_both_ask_for() {
     let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(5));
     let device = Device::flex();

@@ -95,7 +95,7 @@ macro_rules! fashion_mnist {
     };
 }
 
-static CATALOGUE: [Asset; 28] = [
+static CATALOGUE: [Asset; 29] = [
     AIRCRAFT,
     CARS,
     CUB,
@@ -173,14 +173,8 @@ static CATALOGUE: [Asset; 28] = [
         "CC BY-NC 4.0, as the code in facebookresearch/mae",
         "one .pth file, the encoder under `model`"
     ),
-    backbone!(
-        "inception-fid",
-        "Inception-v3 of FID, as pytorch-fid publishes it",
-        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
-        "pt_inception-2015-12-05-6726825d.pth",
-        "Apache-2.0, as the code in mseitzer/pytorch-fid",
-        "one .pth file, a flat state dict"
-    ),
+    FID_INCEPTION,
+    FID_REFERENCE,
 ];
 
 const AIRCRAFT: Asset = Asset {
@@ -442,6 +436,44 @@ const UNCOND_256: Asset = Asset {
         unpack: None,
     }]),
     layout: ADM_LAYOUT,
+};
+
+/// The name holds the first digits of the hash; the rest is not published.
+const FID_INCEPTION: Asset = Asset {
+    name: "pt_inception-2015-12-05-6726825d",
+    title: "Inception-v3 of FID, as pytorch-fid publishes it",
+    kind: Kind::Checkpoint,
+    licence: "Apache 2.0, as the code in mseitzer/pytorch-fid",
+    source: Source::Files(&[RemoteFile {
+        file: KnownFile {
+            name: "pt_inception-2015-12-05-6726825d.pth",
+            bytes: None,
+            sha256: None,
+            md5: None,
+        },
+        url: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        unpack: None,
+    }]),
+    layout: "one .pth file, a flat state dict",
+};
+
+/// What the authors of guided diffusion compare images of 256 pixels with.
+const FID_REFERENCE: Asset = Asset {
+    name: "VIRTUAL_imagenet256_labeled",
+    title: "Guided diffusion (ADM): 10,000 images of ImageNet at 256x256 pixels, with statistics for FID",
+    kind: Kind::DataSet,
+    licence: "the images are ImageNet's, whose terms (non-commercial research and education) apply",
+    source: Source::Files(&[RemoteFile {
+        file: KnownFile {
+            name: "VIRTUAL_imagenet256_labeled.npz",
+            bytes: None,
+            sha256: None,
+            md5: None,
+        },
+        url: "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/VIRTUAL_imagenet256_labeled.npz",
+        unpack: None,
+    }]),
+    layout: "one .npz file: arr_0 (images), mu, sigma, mu_s and sigma_s",
 };
 
 const ADM_LICENCE: &str = "MIT, as the code in openai/guided-diffusion; its model card says what the networks are meant for";

@@ -7,10 +7,13 @@ use crate::container::{Array, Container};
 use crate::npy::Element;
 
 /// The array of images, as `numpy.savez` calls its first argument.
-const IMAGES: &str = "arr_0";
+pub(crate) const IMAGES: &str = "arr_0";
 
 /// The array of class numbers, as `numpy.savez` calls its second argument.
-const LABELS: &str = "arr_1";
+pub(crate) const LABELS: &str = "arr_1";
+
+/// The array of bytes in which this project says where the images are from.
+pub(crate) const NOTE: &str = "note";
 
 /// Bytes that are read at a time at most, unless one image is larger.
 const BYTES: usize = 256 << 20;
@@ -25,6 +28,7 @@ pub struct ImageFile {
     path: PathBuf,
     shape: [usize; 3],
     labels: Option<Vec<i64>>,
+    note: Option<String>,
 }
 
 /// Consecutive images of an [`ImageFile`].
@@ -57,10 +61,15 @@ impl ImageFile {
             true => Some(labels(&mut file, shape[0])?),
             false => None,
         };
+        let note = match file.has(NOTE) {
+            true => Some(note(&mut file)?),
+            false => None,
+        };
         Ok(Self {
             path: path.into(),
             shape,
             labels,
+            note,
         })
     }
 
@@ -82,6 +91,11 @@ impl ImageFile {
     /// Their class numbers, `[count]`.
     pub fn labels(&self) -> Option<&[i64]> {
         self.labels.as_deref()
+    }
+
+    /// What [`write_images`](crate::write_images) was told about them.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Hands all images to `each`, in order, at most `batch` of them at a time; only these are in memory.
@@ -156,4 +170,10 @@ fn labels(file: &mut Container, count: usize) -> Result<Vec<i64>, FidError> {
         return Err(array.unusable(reason));
     }
     array.integers()
+}
+
+fn note(file: &mut Container) -> Result<String, FidError> {
+    let array = file.array(NOTE)?;
+    let wrong = array.unusable("it is no text");
+    String::from_utf8(array.bytes()?).map_err(|_| wrong)
 }

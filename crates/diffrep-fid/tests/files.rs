@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{fixture, statistics, tensors};
 use diffrep_fid::{
     FEATURES, FeatureFile, Features, FidError, ImageFile, Source, Statistics, StatisticsFile,
-    write_features,
+    write_features, write_images,
 };
 use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
@@ -131,6 +131,57 @@ fn images_of_numpy_are_read_in_batches() {
     .unwrap();
     assert_eq!(firsts, [0, 2, 4]);
     assert_eq!(pixels, expected);
+}
+
+#[test]
+fn images_written_here_are_read_again_with_their_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("samples.npz");
+    let image = |place: usize| (0..2 * 4 * 3).map(|i| (place * 24 + i) as u8).collect();
+    let write = |labels: Option<&[i64]>| {
+        write_images(&path, [5, 2, 4], labels, Some("{}"), |place| {
+            Ok::<Vec<u8>, FidError>(image(place))
+        })
+        .unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let labels = [3i64, 0, 9, 1, 2];
+    let bytes = write(Some(&labels));
+    let file = ImageFile::open(&path).unwrap();
+    assert_eq!((file.count(), file.height(), file.width()), (5, 2, 4));
+    assert_eq!(file.labels(), Some(&labels[..]));
+    assert_eq!(file.note(), Some("{}"));
+    let mut found = Vec::new();
+    file.for_each(2, |batch| {
+        found.extend_from_slice(batch.pixels);
+        Ok::<_, FidError>(())
+    })
+    .unwrap();
+    assert_eq!(found, (0..5).flat_map(image).collect::<Vec<u8>>());
+    assert_eq!(
+        write(Some(&labels)),
+        bytes,
+        "the same images, the same bytes"
+    );
+    write(None);
+    assert_eq!(ImageFile::open(&path).unwrap().labels(), None);
+}
+
+#[test]
+fn images_that_cannot_be_had_leave_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), b"before");
+    let done = write_images(&path, [2, 1, 1], None, None, |place| match place {
+        0 => Ok(vec![0; 3]),
+        _ => Err(FidError::TooFew {
+            what: "the second image".into(),
+            needed: 1,
+            found: 0,
+        }),
+    });
+    assert!(done.unwrap_err().to_string().contains("the second image"));
+    assert_eq!(std::fs::read(&path).unwrap(), b"before");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

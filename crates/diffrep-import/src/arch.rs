@@ -6,11 +6,15 @@ use std::path::Path;
 use diffrep_unet::{ReferenceArgs, UNetConfig, parameter_count};
 use serde::Serialize;
 
-use crate::{ImportError, Inferred, RawCheckpoint, infer};
+use crate::{ImportError, Inferred, RawCheckpoint, diffusers, infer, preset};
 
 /// The metadata key of safetensors files under which this crate writes a network's [`UNetConfig`]
 /// as JSON.
 pub const ARCH_KEY: &str = "diffrep.arch";
+
+/// The metadata key of safetensors files under which it is written how a network was trained: a
+/// [`ProcessSpec`](diffrep_schedule::ProcessSpec) as JSON.
+pub const PROCESS_KEY: &str = "diffrep.process";
 
 /// Who said what the architecture is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +24,8 @@ pub enum ArchSource {
     Given,
     /// The file, under [`ARCH_KEY`].
     Metadata,
+    /// The `config.json` beside the weights.
+    Described,
     /// A published network with the same sizes.
     Preset(&'static str),
     /// Names and shapes alone, which left nothing open.
@@ -31,14 +37,15 @@ impl fmt::Display for ArchSource {
         match self {
             Self::Given => f.write_str("given"),
             Self::Metadata => f.write_str("written in the file"),
+            Self::Described => f.write_str("described by its config.json"),
             Self::Preset(name) => write!(f, "recognised as the published {name}"),
             Self::Tensors => f.write_str("told by the tensors"),
         }
     }
 }
 
-/// The architecture for a checkpoint: the one given, else the one written in the file, else the one
-/// its tensors tell.
+/// The architecture for a checkpoint: the one given, else the one written in the file or beside it,
+/// else the one its tensors tell.
 ///
 /// # Errors
 ///
@@ -56,6 +63,8 @@ pub fn resolve(
             reason: format!("its `{ARCH_KEY}` is not understood ({error})"),
         })?;
         (config, ArchSource::Metadata)
+    } else if let Some(described) = raw.described() {
+        (described.config.clone(), ArchSource::Described)
     } else {
         match infer(path, raw.tensors())? {
             Inferred {
@@ -78,14 +87,19 @@ pub fn resolve(
     Ok((config, source))
 }
 
-/// Reads an architecture file: the reference constructor's arguments ([`ReferenceArgs`], with
-/// `class`), or a [`UNetConfig`] (with `kind`), as JSON.
+/// Reads an architecture: the reference constructor's arguments ([`ReferenceArgs`], with `class`), a
+/// [`UNetConfig`] (with `kind`), or the `config.json` of diffusers' UNet2DModel (with `_class_name`), as
+/// JSON; or, where there is no such file, the name of a published network.
 ///
 /// # Errors
 ///
 /// When the file cannot be read, does not describe a network, the network does not fit together,
 /// or it has another number of parameters than the file's `params`.
 pub fn read_arch(path: &Path) -> Result<UNetConfig, ImportError> {
+    let published = path.to_str().and_then(preset);
+    if let (Some(config), false) = (published, path.exists()) {
+        return Ok(config);
+    }
     let bytes = diffrep_artifact::read_bytes(path)?;
     let refuse = |reason: String| ImportError::Arch {
         path: path.into(),
@@ -99,6 +113,11 @@ pub fn read_arch(path: &Path) -> Result<UNetConfig, ImportError> {
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(parse)?;
     if value.get("kind").is_some() {
         let config: UNetConfig = serde_json::from_value(value).map_err(parse)?;
+        sound(path, &config)?;
+        return Ok(config);
+    }
+    if value.get("_class_name").is_some() {
+        let config = diffusers::config(&value).map_err(refuse)?;
         sound(path, &config)?;
         return Ok(config);
     }

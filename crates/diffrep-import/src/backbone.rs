@@ -30,7 +30,7 @@ pub struct ImportedBackbone {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Loads a ResNet, a vision transformer or the Inception network of FID from what torchvision, timm,
+/// Loads a ResNet, a vision transformer, a diffusion transformer or the Inception network of FID from what torchvision, timm,
 /// pytorch-fid, VISSL, SwAV, MoCo, DINO, MAE or CLIP published. Wrappers around the network are taken
 /// off; a classifier is loaded if `config` has one and otherwise left.
 ///
@@ -52,18 +52,9 @@ pub fn load_backbone(
             path: path.into(),
             source,
         })?;
-    let wanted: BTreeMap<String, NamedTensor> = named_tensors(&blank)
-        .into_iter()
-        .map(|tensor| (tensor.key.clone(), tensor))
-        .collect();
-    let names = raw.tensors().iter().map(|tensor| tensor.name.as_str());
-    let list: Vec<NamedTensor> = wanted.values().cloned().collect();
-    let plan = plan(names, &list).map_err(|source| ImportError::NotThisBackbone {
-        path: path.into(),
-        network: describe(config),
-        source: Box::new(source),
-    })?;
-    require_shapes(&raw, config, &wanted, &plan)?;
+    let tensors = named_tensors(&blank);
+    let plan = check_backbone(&raw, config, &tensors)?;
+    let wanted = by_key(&tensors);
     let (network, sha256) = std::thread::scope(|scope| {
         // Hashing takes as long as reading.
         let hash = scope.spawn(|| Sha256Hex::hash_file(path));
@@ -84,6 +75,33 @@ pub fn load_backbone(
         ignored: raw.ignored().to_vec(),
         metadata: raw.metadata().clone(),
     })
+}
+
+/// What loading `raw` into a network of these tensors would take and leave.
+///
+/// # Errors
+///
+/// When a tensor is missing, misshapen or not a float, or the file has tensors that nothing is known
+/// about.
+pub fn check_backbone(
+    raw: &RawCheckpoint,
+    config: &BackboneConfig,
+    tensors: &[NamedTensor],
+) -> Result<Plan, ImportError> {
+    let names = raw.tensors().iter().map(|tensor| tensor.name.as_str());
+    let plan = plan(names, tensors).map_err(|source| ImportError::NotThisBackbone {
+        path: raw.path().into(),
+        network: describe(config),
+        source: Box::new(source),
+    })?;
+    let wanted = by_key(tensors);
+    require_shapes(raw, config, &wanted, &plan)?;
+    Ok(plan)
+}
+
+fn by_key(tensors: &[NamedTensor]) -> BTreeMap<String, NamedTensor> {
+    let tensors = tensors.iter().cloned();
+    tensors.map(|tensor| (tensor.key.clone(), tensor)).collect()
 }
 
 /// Every tensor to be read is a float of the right shape.
@@ -204,5 +222,10 @@ fn describe(config: &BackboneConfig) -> String {
         }
         (None, BackboneConfig::ViT(config)) => format!("a ViT of {} blocks", config.depth),
         (None, BackboneConfig::Inception(_)) => "an Inception-v3".into(),
+        (None, BackboneConfig::DiT(config)) => format!(
+            "a diffusion transformer of {} blocks of width {}",
+            config.depth, config.width
+        ),
+        (None, BackboneConfig::Mage(config)) => format!("MAGE of {} blocks", config.depth),
     }
 }

@@ -35,6 +35,25 @@ pub enum ImportError {
         /// What it is.
         found: &'static str,
     },
+    /// A folder without the network that is looked for.
+    #[error(
+        "{} holds no U-Net as diffusers writes it: {reason}; name such a folder, or a checkpoint file",
+        path.display()
+    )]
+    NotANetworkFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The description of a scheduler is of no use.
+    #[error("{} does not tell how to noise images", path.display())]
+    Process {
+        /// The description.
+        path: PathBuf,
+        /// Why.
+        source: diffrep_schedule::SpecError,
+    },
     /// The content is of another kind.
     #[error(
         "{} is {found}: expected a safetensors file or what torch.save writes (.pt, .pth, .ckpt)",
@@ -126,6 +145,14 @@ pub enum ImportError {
         what: &'static str,
         /// Why that is of no use here.
         reason: &'static str,
+    },
+    /// The tensors are not those of a diffusion transformer.
+    #[error("{} does not hold a diffusion transformer: {reason}", path.display())]
+    NotATransformer {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or open.
+        reason: String,
     },
     /// The tensors are not those of an ADM network.
     #[error("{} does not hold an ADM U-Net or classifier: {reason}", path.display())]

@@ -9,13 +9,14 @@ use std::fmt;
 use std::path::Path;
 
 use diffrep_unet::{
-    AttentionOrder, ClassifierPool, Heads, Kind, Resample, UNetConfig, parameter_shapes,
+    AttentionOrder, ClassifierPool, Details, Heads, Kind, Resample, UNetConfig, parameter_shapes,
 };
 use serde::Serialize;
 
+use crate::names::Dialect;
 use crate::presets::recognise;
 use crate::sniff::looks_like;
-use crate::{ImportError, TensorInfo};
+use crate::{ImportError, TensorInfo, diffusers};
 
 /// Something that names and shapes do not tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,6 +73,9 @@ pub fn infer(path: &Path, tensors: &[TensorInfo]) -> Result<Inferred, ImportErro
             "tensor `{}` has shape {:?}, and axes go from 1 to {LARGEST_AXIS}",
             odd.name, odd.shape
         )));
+    }
+    if let Dialect::Diffusers(_) = Dialect::of(tensors) {
+        return diffusers::infer(tensors).map_err(not_adm);
     }
     let facts = facts(&shapes).map_err(|reason| {
         not_adm(match looks_like(tensors) {
@@ -261,13 +265,14 @@ impl Facts {
             use_scale_shift_norm: self.scale_shift,
             resample: self.resample,
             attention_order: AttentionOrder::Legacy,
+            details: Details::default(),
         };
         config.blocks().is_ok().then_some(config)
     }
 }
 
 /// The multiplier that makes `base` channels `width`, also after rounding down.
-fn multiplier(width: usize, base: usize) -> Option<f64> {
+pub(crate) fn multiplier(width: usize, base: usize) -> Option<f64> {
     let ratio = width as f64 / base as f64;
     [ratio, ratio.next_up()]
         .into_iter()

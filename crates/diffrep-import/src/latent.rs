@@ -93,13 +93,72 @@ struct Open {
 /// in it, or a file whose U-Net is named as in the original release.
 pub fn is_latent(path: &Path) -> bool {
     if path.is_dir() {
-        return path.join("model_index.json").is_file() || path.join("unet").is_dir();
+        let pipeline = path.join("model_index.json").is_file() || path.join("unet").is_dir();
+        return pipeline && !holds_unet2d(path);
     }
     path.is_file()
         && RawCheckpoint::open(path).is_ok_and(|raw| {
             let mut tensors = raw.tensors().iter();
             tensors.any(|tensor| tensor.name.starts_with(UNET_PREFIX))
         })
+}
+
+/// Whether the U-Net of a pipeline is a `UNet2DModel`, which works on pixels.
+fn holds_unet2d(folder: &Path) -> bool {
+    let configs = [
+        folder.join("unet").join("config.json"),
+        folder.join("config.json"),
+    ];
+    let config = configs.into_iter().find(|path| path.is_file());
+    let class = |path: PathBuf| diffrep_artifact::read_json::<serde_json::Value>(path).ok();
+    config
+        .and_then(class)
+        .is_some_and(|config| config["_class_name"] == "UNet2DModel")
+}
+
+/// The encoder of a VAE for latents of `latent_size` x `latent_size`: a folder of diffusers with an
+/// `AutoencoderKL`, or a pipeline's with one as its `vae`. Beside it comes what stands for it in
+/// records and stores.
+///
+/// # Errors
+///
+/// When there is none, its configuration is not of such a VAE or does not fit together, or a tensor is
+/// missing, misshapen, not a float or not finite.
+pub fn load_first_stage(
+    folder: &Path,
+    latent_size: usize,
+    device: &Device,
+) -> Result<(FirstStage, Sha256Hex), ImportError> {
+    let part = match folder.join("vae").is_dir() {
+        true => "vae",
+        false => ".",
+    };
+    let path = folder.join(part).join("config.json");
+    if !path.is_file() {
+        return Err(ImportError::MissingPart {
+            path: folder.into(),
+            part: "VAE".into(),
+            expected: "config.json of an AutoencoderKL, there or in vae/".into(),
+        });
+    }
+    let mut config = config::first_stage(&path)?;
+    config.image_size = latent_size * config.factor();
+    let weights = Weights::in_folder(
+        folder,
+        part,
+        &["diffusion_pytorch_model"],
+        dialect::Dialect::FirstStage,
+    )?;
+    let blank = config
+        .blank(device)
+        .map_err(|source| ImportError::LatentConfig {
+            path: folder.into(),
+            source,
+        })?;
+    let filling = Filling::new("VAE encoder", blank, &weights)?;
+    let files: Vec<PathBuf> = weights.files().map(Path::to_path_buf).collect();
+    let identity = Sha256Hex::hash_json(&(sha256(&files)?, &config))?;
+    Ok((fill(filling, &weights)?, identity))
 }
 
 /// Says what a latent diffusion model is and what loading it would do, without its values.

@@ -7,6 +7,8 @@ use burn::tensor::{Device, TensorData};
 use diffrep_artifact::Sha256Hex;
 use diffrep_unet::{UNet, UNetConfig, with_state_dict};
 
+use crate::names::{Wanted, wanted_by_key};
+use crate::raw::identity;
 use crate::{ImportError, ImportReport, RawCheckpoint, check, require_complete, resolve};
 
 /// A network read from a file.
@@ -14,15 +16,16 @@ use crate::{ImportError, ImportReport, RawCheckpoint, check, require_complete, r
 pub struct Imported {
     /// The network, in f32.
     pub network: UNet,
-    /// Hash of the file's content: the encoder's identity in records and stores.
+    /// What [`RawCheckpoint::sha256`] says: the encoder's identity in records and stores.
     pub sha256: Sha256Hex,
     /// What became of every tensor.
     pub report: ImportReport,
-    /// Texts that the file carries beside its tensors (safetensors only).
+    /// Texts that the file carries beside its tensors (safetensors only), and under
+    /// [`PROCESS_KEY`](crate::PROCESS_KEY) what a folder says of the training.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Loads a checkpoint. Tensors are read one at a time, so that the file is never in memory beside
+/// Loads a checkpoint: a file, or a folder that diffusers wrote. Tensors are read one at a time, so that the file is never in memory beside
 /// the network.
 ///
 /// The architecture is `arch` if given, else what the file says, else what its tensors tell.
@@ -41,14 +44,17 @@ pub fn load(
     let (config, source) = resolve(&raw, arch)?;
     let report = check(&raw, &config, source)?;
     require_complete(&raw, &config, &report)?;
-    let network = config.blank(device).map_err(|source| ImportError::Config {
+    let config_error = |source| ImportError::Config {
         path: path.into(),
         source,
-    })?;
+    };
+    let network = config.blank(device).map_err(config_error)?;
+    let wanted = wanted_by_key(raw.dialect(), &config).map_err(config_error)?;
     let (network, sha256) = std::thread::scope(|scope| {
         // Hashing takes as long as reading.
-        let hash = scope.spawn(|| Sha256Hex::hash_file(path));
-        let network = fill(network, &raw);
+        let (path, described) = (raw.path().to_path_buf(), raw.described().cloned());
+        let hash = scope.spawn(move || identity(&path, described.as_ref()));
+        let network = fill(network, &raw, &wanted);
         let hash = hash.join().expect("hashing a file does not panic");
         Ok::<_, ImportError>((network?, hash?))
     })?;
@@ -64,14 +70,17 @@ pub fn load(
 }
 
 /// The network with all of the checkpoint's values.
-fn fill(network: UNet, raw: &RawCheckpoint) -> Result<UNet, ImportError> {
+fn fill(
+    network: UNet,
+    raw: &RawCheckpoint,
+    wanted: &BTreeMap<String, Wanted>,
+) -> Result<UNet, ImportError> {
     let mut failed = None;
     let network = with_state_dict(network, |name| {
         if failed.is_some() {
             return None;
         }
-        let data = raw.values(name);
-        match data.and_then(|data| finite(raw.path(), name, data)) {
+        match values(raw, &wanted[name]) {
             Ok(data) => Some(data),
             Err(error) => {
                 failed = Some(error);
@@ -83,6 +92,22 @@ fn fill(network: UNet, raw: &RawCheckpoint) -> Result<UNet, ImportError> {
         Some(error) => Err(error),
         None => Ok(network),
     }
+}
+
+/// The values of a parameter.
+fn values(raw: &RawCheckpoint, wanted: &Wanted) -> Result<TensorData, ImportError> {
+    let part = |name: &String| finite(raw.path(), name, raw.values(name)?);
+    if let [(name, shape)] = wanted.parts.as_slice()
+        && *shape == wanted.shape
+    {
+        return part(name);
+    }
+    let mut all: Vec<f32> = Vec::with_capacity(wanted.shape.iter().product());
+    for (name, _) in &wanted.parts {
+        let values = part(name)?.try_into_vec::<f32>();
+        all.extend(values.expect("values that were converted to f32"));
+    }
+    Ok(TensorData::new(all, wanted.shape.clone()))
 }
 
 /// f32 values if all of them are finite.

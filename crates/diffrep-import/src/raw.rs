@@ -7,14 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
-use diffrep_artifact::ArtifactError;
+use diffrep_artifact::{ArtifactError, Sha256Hex};
 use pytorch_reader::PytorchReader;
 use serde::Serialize;
 
-use crate::ImportError;
 use crate::error::known_names;
+use crate::folder::{self, Described};
+use crate::names::Dialect;
 use crate::sniff::{Container, MAX_HEADER, sniff};
 use crate::values::{Dtype, Inexact, to_f32};
+use crate::{ImportError, PROCESS_KEY};
 
 /// What a file says about a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +38,8 @@ pub struct RawCheckpoint {
     metadata: BTreeMap<String, String>,
     prefix: String,
     ignored: Vec<String>,
+    dialect: Dialect,
+    described: Option<Described>,
     source: Source,
 }
 
@@ -50,15 +54,42 @@ enum Source {
 }
 
 impl RawCheckpoint {
-    /// Opens a checkpoint; the content decides how it is read, not the file's name.
+    /// Opens a checkpoint; the content decides how it is read, not the file's name. A folder is one
+    /// that diffusers wrote, with the weights and the `config.json` of a U-Net or of a pipeline; its
+    /// descriptions are also found beside a file of weights from there.
     ///
     /// A wrapper `state_dict` around the tensors and prefixes that all names share (`module.`,
     /// `model.`) are taken off. For a .pt file, only the pickle's tensors are read; no code in it runs.
     ///
     /// # Errors
     ///
-    /// When the path cannot be read, is no file, or does not hold a whole checkpoint.
+    /// When the path cannot be read, does not hold a whole checkpoint, or lies beside a description
+    /// of another kind of network.
     pub fn open(path: &Path) -> Result<Self, ImportError> {
+        if !path.is_dir() {
+            let mut raw = Self::open_file(path)?;
+            if raw.dialect != Dialect::Reference {
+                raw.describe()?;
+            }
+            return Ok(raw);
+        }
+        let mut raw = Self::open_file(&folder::weights(path)?)?;
+        raw.describe()?;
+        Ok(raw)
+    }
+
+    /// Takes up what stands beside the weights.
+    fn describe(&mut self) -> Result<(), ImportError> {
+        self.described = folder::described(&self.path)?;
+        let process = self.described.as_ref().and_then(|found| found.process);
+        if let Some(process) = process {
+            let text = serde_json::to_string(&process).expect("a process is plain data");
+            self.metadata.insert(PROCESS_KEY.into(), text);
+        }
+        Ok(())
+    }
+
+    fn open_file(path: &Path) -> Result<Self, ImportError> {
         let (file, container) = sniff(path)?;
         let mut metadata = BTreeMap::new();
         let (mut tensors, source) = match container {
@@ -88,12 +119,34 @@ impl RawCheckpoint {
         Ok(Self {
             path: path.into(),
             container,
+            dialect: Dialect::of(&tensors),
             tensors,
             metadata,
             prefix,
             ignored,
+            described: None,
             source,
         })
+    }
+
+    /// Hash of the file's content, with what stands beside it where that decides what the weights
+    /// mean: the encoder's identity in records and stores.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn sha256(&self) -> Result<Sha256Hex, ImportError> {
+        identity(&self.path, self.described.as_ref())
+    }
+
+    /// Whose names its tensors have.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What stands beside the weights.
+    pub(crate) fn described(&self) -> Option<&Described> {
+        self.described.as_ref()
     }
 
     /// The file.
@@ -214,6 +267,18 @@ impl RawCheckpoint {
             }
         }
     }
+}
+
+/// What stands for a network in records and stores.
+pub(crate) fn identity(
+    weights: &Path,
+    described: Option<&Described>,
+) -> Result<Sha256Hex, ImportError> {
+    let weights = Sha256Hex::hash_file(weights)?;
+    Ok(match described {
+        None => weights,
+        Some(Described { config, process }) => Sha256Hex::hash_json(&(weights, config, process))?,
+    })
 }
 
 /// Runs the .pt reader so that a panic in it, should a hostile file provoke one, is an error about

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use diffrep_unet::{UNetConfig, parameter_shapes};
+use diffrep_unet::UNetConfig;
 use serde::Serialize;
 
 use crate::arch::describe;
 use crate::error::Misshapen;
+use crate::names::wanted;
 use crate::sniff::looks_like;
 use crate::{ArchSource, Container, Dtype, ImportError, RawCheckpoint, infer};
 
@@ -95,13 +96,13 @@ pub fn check(
     config: &UNetConfig,
     source: ArchSource,
 ) -> Result<ImportReport, ImportError> {
-    let shapes = parameter_shapes(config).map_err(|source| ImportError::Config {
+    let wanted = wanted(raw.dialect(), config).map_err(|source| ImportError::Config {
         path: raw.path().into(),
         source,
     })?;
-    let mut wanted: BTreeMap<String, Vec<usize>> = shapes
+    let mut wanted: BTreeMap<String, Vec<usize>> = wanted
         .into_iter()
-        .map(|parameter| (parameter.key, parameter.shape))
+        .flat_map(|parameter| parameter.parts)
         .collect();
     let mut tensors: Vec<TensorReport> = raw
         .tensors()

@@ -149,7 +149,11 @@ pub(crate) fn looks_like(tensors: &[TensorInfo]) -> Option<&'static str> {
             "transformer_blocks.",
             "a U-Net with cross-attention (Stable Diffusion)",
         ),
-        ("down_blocks.", "a diffusers U-Net"),
+        (
+            "down_blocks.",
+            "a network of diffusers (give its folder with its config.json)",
+        ),
+        ("x_embedder.proj", "a diffusion transformer"),
         ("blocks.0.attn.qkv", "a vision transformer"),
         ("layer1.0.conv1", "a ResNet"),
         ("Mixed_5b", "an Inception network"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use diffrep_artifact::{Sha256Hex, write_atomic_hashed};
+use diffrep_backbones::{Backbone, named_tensors};
 use diffrep_unet::{UNet, named_parameters};
 use half::{bf16, f16};
 use serde::Serialize;
@@ -14,8 +15,9 @@ use serde::Serialize;
 use crate::load::finite;
 use crate::{ARCH_KEY, ImportError};
 
-/// Type of the numbers in a written file. With a half type, the convolutions of the blocks have it
-/// and all else stays f32, as after the reference's `convert_to_fp16` (guided_diffusion/unet.py).
+/// Type of the numbers in a written file. With a half type, the convolutions of a U-Net's blocks have it
+/// and all else stays f32, as after the reference's `convert_to_fp16` (guided_diffusion/unet.py); of
+/// another network all matrices and convolutions have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightDtype {
     /// 32 bits: what was computed with.
@@ -63,22 +65,67 @@ pub fn write(
         !network.is_packed(),
         "the weights of a packed network are not in its parameters any more"
     );
-    let parameters = named_parameters(network);
-    let entries: Vec<_> = parameters
-        .iter()
-        .map(|parameter| (parameter.key.as_str(), parameter.shape.as_slice()))
+    let entries = named_parameters(network)
+        .into_iter()
+        .map(|parameter| Entry {
+            dtype: dtype.of(&parameter.key),
+            name: parameter.key,
+            shape: parameter.shape,
+        })
         .collect();
     let arch = serde_json::to_string(network.config()).map_err(|error| unwritable(path, &error))?;
     let mut metadata = metadata.clone();
     metadata.insert(ARCH_KEY.into(), arch);
-    let header = header(path, &entries, dtype, &metadata)?;
-    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+    write_module(path, network, entries, &metadata)
+}
+
+/// Writes a ResNet, a vision transformer or an Inception network as safetensors with the names of
+/// torchvision, timm or pytorch-fid, atomically. The bytes depend on the network and `metadata` alone.
+///
+/// # Errors
+///
+/// When the file cannot be written, a weight is not finite, or it is too large for f16.
+pub fn write_backbone(
+    path: &Path,
+    network: &Backbone,
+    dtype: WeightDtype,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Sha256Hex, ImportError> {
+    let entries = named_tensors(network)
+        .into_iter()
+        .map(|tensor| Entry {
+            dtype: match tensor.shape.len() {
+                // Biases, and what a normalisation multiplies by, adds and has measured.
+                1 => WeightDtype::F32,
+                _ => dtype,
+            },
+            name: tensor.key,
+            shape: tensor.shape,
+        })
+        .collect();
+    write_module(path, network, entries, metadata)
+}
+
+/// A tensor as it stands in a file.
+struct Entry {
+    name: String,
+    shape: Vec<usize>,
+    dtype: WeightDtype,
+}
+
+/// Writes the tensors of a network, which are listed in module order.
+fn write_module<M: Module>(
+    path: &Path,
+    network: &M,
+    entries: Vec<Entry>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Sha256Hex, ImportError> {
+    let header = header(path, &entries, metadata)?;
     writing(path, |output| {
         output.write_all(&header)?;
         let mut visitor = Visitor {
             path,
-            dtype,
-            names: names.iter(),
+            entries: entries.iter(),
             output,
             outcome: Ok(()),
         };
@@ -97,16 +144,15 @@ pub fn write_tensors(
     tensors: &[(String, TensorData)],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Sha256Hex, ImportError> {
-    let shapes: Vec<Vec<usize>> = tensors
+    let entries: Vec<Entry> = tensors
         .iter()
-        .map(|(_, data)| data.shape().to_vec())
+        .map(|(name, data)| Entry {
+            name: name.clone(),
+            shape: data.shape().to_vec(),
+            dtype: WeightDtype::F32,
+        })
         .collect();
-    let entries: Vec<_> = tensors
-        .iter()
-        .zip(&shapes)
-        .map(|((name, _), shape)| (name.as_str(), shape.as_slice()))
-        .collect();
-    let header = header(path, &entries, WeightDtype::F32, metadata)?;
+    let header = header(path, &entries, metadata)?;
     writing(path, |output| {
         output.write_all(&header)?;
         for (name, data) in tensors {
@@ -116,27 +162,22 @@ pub fn write_tensors(
     })
 }
 
-/// Writes a network's parameters in module order, and keeps the first failure.
+/// Writes a network's tensors in module order, and keeps the first failure.
 struct Visitor<'a> {
     path: &'a Path,
-    dtype: WeightDtype,
-    names: std::slice::Iter<'a, &'a str>,
+    entries: std::slice::Iter<'a, Entry>,
     output: &'a mut dyn Write,
     outcome: Result<(), Failure>,
 }
 
 impl ModuleVisitor for Visitor<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = self.names.next().copied().unwrap_or_default();
+        let entry = self.entries.next().expect("an entry for each tensor");
         if self.outcome.is_ok() {
-            self.outcome = encode(
-                self.path,
-                name,
-                param.val().into_data(),
-                self.dtype.of(name),
-            )
-            .map_err(Failure::from)
-            .and_then(|bytes| Ok(self.output.write_all(&bytes)?));
+            let data = param.val().into_data();
+            self.outcome = encode(self.path, &entry.name, data, entry.dtype)
+                .map_err(Failure::from)
+                .and_then(|bytes| Ok(self.output.write_all(&bytes)?));
         }
     }
 }
@@ -219,7 +260,7 @@ fn encode(
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Entry<'a> {
+enum Header<'a> {
     Metadata(&'a BTreeMap<String, String>),
     Tensor {
         dtype: &'static str,
@@ -231,22 +272,21 @@ enum Entry<'a> {
 /// Length and JSON header of a safetensors file, padded so that the data is aligned to 8 bytes.
 fn header(
     path: &Path,
-    tensors: &[(&str, &[usize])],
-    dtype: WeightDtype,
+    tensors: &[Entry],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, ImportError> {
-    let mut entries = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
+    let mut entries = BTreeMap::from([("__metadata__", Header::Metadata(metadata))]);
     let mut begin = 0;
-    for (name, shape) in tensors {
-        let (dtype, size) = match dtype.of(name) {
+    for Entry { name, shape, dtype } in tensors {
+        let (dtype, size) = match dtype {
             WeightDtype::F32 => ("F32", 4),
             WeightDtype::F16 => ("F16", 2),
             WeightDtype::Bf16 => ("BF16", 2),
         };
         let end = begin + size * shape.iter().product::<usize>();
         entries.insert(
-            name,
-            Entry::Tensor {
+            name.as_str(),
+            Header::Tensor {
                 dtype,
                 shape,
                 data_offsets: [begin, end],

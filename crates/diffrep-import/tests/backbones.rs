@@ -7,7 +7,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_backbones::{
     Backbone, BackboneConfig, InceptionConfig, ResNetConfig, Stem, ViTConfig, state_dict,
 };
-use diffrep_import::{ImportError, RawCheckpoint, load_backbone, write_tensors};
+use diffrep_import::{
+    ImportError, RawCheckpoint, WeightDtype, load_backbone, write_backbone, write_tensors,
+};
 
 fn fixture(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/backbones");
@@ -108,6 +110,40 @@ fn what_was_written_is_read_back_bit_for_bit() {
         assert!(imported.left.is_empty());
         let expected = state_dict(&config.init(5, &device).unwrap());
         assert_eq!(state_dict(&imported.network), expected);
+    }
+}
+
+/// Vectors stay whole: biases, and what a normalisation multiplies by, adds and has measured.
+#[test]
+fn a_network_is_written_whole_or_with_half_matrices() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let path = folder.path().join("network.safetensors");
+    let metadata = BTreeMap::from([("note".to_string(), "here".to_string())]);
+    for config in small() {
+        let network = config.init(5, &device).unwrap();
+        for dtype in [WeightDtype::F32, WeightDtype::F16] {
+            let hash = write_backbone(&path, &network, dtype, &metadata).unwrap();
+            let again = write_backbone(&path, &network, dtype, &metadata).unwrap();
+            assert_eq!(hash, again, "the same network, the same bytes");
+            let imported = load_backbone(&path, &config, &device).unwrap();
+            assert_eq!((&imported.sha256, &imported.metadata), (&hash, &metadata));
+            for ((name, data), (_, found)) in state_dict(&network)
+                .iter()
+                .zip(state_dict(&imported.network))
+            {
+                if dtype == WeightDtype::F32 || data.shape().num_dims() == 1 {
+                    assert_eq!(*data, found, "{name}");
+                    continue;
+                }
+                let expected = data.try_to_vec::<f32>().unwrap().into_iter();
+                let expected = expected.map(|value| half::f16::from_f32(value).to_f32());
+                assert_eq!(
+                    found.try_to_vec::<f32>().unwrap(),
+                    expected.collect::<Vec<_>>()
+                );
+            }
+        }
     }
 }
 

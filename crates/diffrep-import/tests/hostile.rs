@@ -68,13 +68,7 @@ fn paths_that_are_no_files() {
     std::fs::create_dir(folder.path().join("file.pt")).unwrap();
     let error = told(load(&folder.path().join("file.pt"), None, &device));
     assert!(
-        matches!(
-            error,
-            ImportError::NotAFile {
-                found: "a folder",
-                ..
-            }
-        ),
+        matches!(error, ImportError::NotANetworkFolder { .. }),
         "{error:?}"
     );
 }

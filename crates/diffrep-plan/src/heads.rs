@@ -39,8 +39,62 @@ pub struct HeadsScale {
     /// Where the heads' features come from.
     #[serde(default)]
     pub feed: Feed,
+    /// What the diffusion model draws, and who judges it.
+    pub generation: Option<PlannedGeneration>,
     /// The heads; the others are compared with the first.
     pub heads: Vec<PlannedContender>,
+}
+
+/// Images that the diffusion model draws, scored against real ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedGeneration {
+    /// How many are drawn.
+    pub samples: u64,
+    /// How, as `diffrep sample --sampler` reads it.
+    pub sampler: String,
+    /// Which timesteps are visited, as `diffrep sample --steps` reads it.
+    pub steps: String,
+    /// Images drawn together.
+    pub batch: u64,
+    /// Names their noise.
+    pub seed: u64,
+    /// Whose features tell images apart.
+    pub judge: Judge,
+    /// A published file of real images and their statistics; the test images without it.
+    pub reference: Option<PathBuf>,
+    /// Test images that are compared, at most.
+    pub images: Option<usize>,
+    /// The distance that the paper prints.
+    pub published: Option<f64>,
+}
+
+/// The network in whose features distances are measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Judge {
+    /// A classifier that this project trained; distances are Frechet distances, and not FID.
+    Classifier(PathBuf),
+    /// FID's Inception-v3, as pytorch-fid publishes it.
+    Inception(PathBuf),
+}
+
+impl Judge {
+    /// Its weights.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Classifier(path) | Self::Inception(path) => path,
+        }
+    }
+}
+
+impl PlannedGeneration {
+    fn check(&self) -> Result<(), String> {
+        if self.samples < 2 || self.images.is_some_and(|images| images < 2) {
+            return Err("`samples` and `images` are at least 2: a covariance needs two".into());
+        }
+        crate::at_least_one(&[("batch", self.batch as usize)])
+    }
 }
 
 /// Where the features of heads come from.
@@ -232,12 +286,21 @@ impl Settings for HeadsScale {
             ("seeds", self.seeds.len()),
             ("heads", self.heads.len()),
         ])?;
+        if let Some(generation) = &self.generation {
+            generation.check()?;
+        }
         check_contenders(&self.heads, &self.feed)
     }
 
     fn assets(&self) -> Vec<&Path> {
         let mut assets = vec![self.checkpoint.as_path(), self.data.path()];
         assets.extend(self.classifier.as_deref());
+        if let Some(generation) = &self.generation {
+            assets.push(generation.judge.path());
+            assets.extend(generation.reference.as_deref());
+        }
+        // The judge of a small scale is often the classifier.
+        assets.dedup();
         assets
     }
 }

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod claim;
 mod data;
+mod denoising;
 mod ensemble;
 mod error;
 mod heads;
@@ -20,10 +22,12 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use claim::{Expectation, PaperClaim};
 pub use data::{DataSource, DescribedData};
+pub use denoising::DenoisingScale;
 pub use ensemble::EnsembleScale;
 pub use error::PlanError;
-pub use heads::{Cut, Feed, HeadsScale, PlannedContender, PlannedHead};
+pub use heads::{Cut, Feed, HeadsScale, Judge, PlannedContender, PlannedGeneration, PlannedHead};
 pub use probe::ProbeScale;
 pub use select::SelectScale;
 pub use shards::ShardList;
@@ -62,6 +66,9 @@ pub struct Experiment<S> {
     /// What the paper found.
     #[serde(default)]
     pub published: Vec<Published>,
+    /// What the paper claims about its contenders.
+    #[serde(default)]
+    pub claims: Vec<PaperClaim>,
     /// Settings by scale.
     pub scales: BTreeMap<String, S>,
 }
@@ -96,15 +103,18 @@ pub enum Plan {
     Transfer(Experiment<TransferScale>),
     /// Layers compared by CKA.
     Similarity(Experiment<SimilarityScale>),
+    /// What one step of the network makes of noised images.
+    Denoising(Experiment<DenoisingScale>),
 }
 
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 13] = [
     ("figure2", include_str!("../experiments/figure2.toml")),
     ("table1", include_str!("../experiments/table1.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
     ("table3", include_str!("../experiments/table3.toml")),
     ("table6", include_str!("../experiments/table6.toml")),
     ("figure1", include_str!("../experiments/figure1.toml")),
+    ("figure3", include_str!("../experiments/figure3.toml")),
     ("figure4", include_str!("../experiments/figure4.toml")),
     ("figure5", include_str!("../experiments/figure5.toml")),
     ("figure6", include_str!("../experiments/figure6.toml")),
@@ -185,8 +195,9 @@ impl Plan {
             "ensemble" => Experiment::parse(name, text).map(Self::Ensemble),
             "transfer" => Experiment::parse(name, text).map(Self::Transfer),
             "similarity" => Experiment::parse(name, text).map(Self::Similarity),
+            "denoising" => Experiment::parse(name, text).map(Self::Denoising),
             other => Err(refuse(format!(
-                "its kind is `{other}`: use probe, heads, tune, select, ensemble, transfer or similarity"
+                "its kind is `{other}`: use probe, heads, tune, select, ensemble, transfer, similarity or denoising"
             ))),
         }
     }
@@ -201,6 +212,7 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.name,
             Self::Transfer(experiment) => &experiment.name,
             Self::Similarity(experiment) => &experiment.name,
+            Self::Denoising(experiment) => &experiment.name,
         }
     }
 
@@ -214,6 +226,35 @@ impl Plan {
             Self::Ensemble(experiment) => &experiment.title,
             Self::Transfer(experiment) => &experiment.title,
             Self::Similarity(experiment) => &experiment.title,
+            Self::Denoising(experiment) => &experiment.title,
+        }
+    }
+
+    /// What the paper found.
+    pub fn published(&self) -> &[Published] {
+        match self {
+            Self::Probe(experiment) => &experiment.published,
+            Self::Heads(experiment) => &experiment.published,
+            Self::Tune(experiment) => &experiment.published,
+            Self::Select(experiment) => &experiment.published,
+            Self::Ensemble(experiment) => &experiment.published,
+            Self::Transfer(experiment) => &experiment.published,
+            Self::Similarity(experiment) => &experiment.published,
+            Self::Denoising(experiment) => &experiment.published,
+        }
+    }
+
+    /// What the paper claims about its contenders.
+    pub fn claims(&self) -> &[PaperClaim] {
+        match self {
+            Self::Probe(experiment) => &experiment.claims,
+            Self::Heads(experiment) => &experiment.claims,
+            Self::Tune(experiment) => &experiment.claims,
+            Self::Select(experiment) => &experiment.claims,
+            Self::Ensemble(experiment) => &experiment.claims,
+            Self::Transfer(experiment) => &experiment.claims,
+            Self::Similarity(experiment) => &experiment.claims,
+            Self::Denoising(experiment) => &experiment.claims,
         }
     }
 
@@ -231,6 +272,7 @@ impl Plan {
             Self::Ensemble(experiment) => Ok(experiment.scale(scale)?.assets()),
             Self::Transfer(experiment) => Ok(experiment.scale(scale)?.assets()),
             Self::Similarity(experiment) => Ok(experiment.scale(scale)?.assets()),
+            Self::Denoising(experiment) => Ok(experiment.scale(scale)?.assets()),
         }
     }
 
@@ -244,6 +286,7 @@ impl Plan {
             Self::Ensemble(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Transfer(experiment) => experiment.scales.keys().map(String::as_str).collect(),
             Self::Similarity(experiment) => experiment.scales.keys().map(String::as_str).collect(),
+            Self::Denoising(experiment) => experiment.scales.keys().map(String::as_str).collect(),
         }
     }
 }
@@ -260,6 +303,8 @@ impl<S: Settings> Experiment<S> {
             title: String,
             #[serde(default)]
             published: Vec<Published>,
+            #[serde(default)]
+            claims: Vec<PaperClaim>,
             scales: BTreeMap<String, S>,
         }
         let refuse = |reason: String| PlanError::Malformed {
@@ -277,6 +322,7 @@ impl<S: Settings> Experiment<S> {
             name: written.name,
             title: written.title,
             published: written.published,
+            claims: written.claims,
             scales: written.scales,
         })
     }
@@ -380,6 +426,39 @@ mod tests {
     }
 
     #[test]
+    fn claims_name_contenders_of_their_scale() {
+        let mut judged = 0;
+        for name in known() {
+            let plan = Plan::named(name).unwrap();
+            for claim in plan.claims() {
+                for scale in ["mini", PAPER] {
+                    let pairs = &claim.pairs[scale];
+                    assert!(!pairs.is_empty(), "{name}: {}", claim.text);
+                    let names: Vec<String> = match &plan {
+                        Plan::Heads(e) => titles(&e.scale(scale).unwrap().heads),
+                        Plan::Transfer(e) => titles(&e.scale(scale).unwrap().heads),
+                        Plan::Tune(e) => {
+                            let contenders = &e.scale(scale).unwrap().contenders;
+                            contenders.iter().map(|c| c.name.clone()).collect()
+                        }
+                        _ => panic!("{name} has no contenders"),
+                    };
+                    for side in pairs.iter().flatten() {
+                        let known = names.contains(side) || side == "U-Net encoder";
+                        assert!(known, "{name}, {scale}: no {side} among {names:?}");
+                    }
+                    judged += pairs.len();
+                }
+            }
+        }
+        assert!(judged > 20, "{judged}");
+    }
+
+    fn titles(heads: &[PlannedContender]) -> Vec<String> {
+        heads.iter().map(|head| head.title().to_owned()).collect()
+    }
+
+    #[test]
     fn an_experiment_tells_what_it_reads() {
         let plan = Plan::named("table1").unwrap();
         let assets = plan.assets(PAPER).unwrap();
@@ -387,6 +466,8 @@ mod tests {
             "checkpoints/256x256_diffusion_uncond.pt",
             "data/imagenet",
             "checkpoints/256x256_classifier.pt",
+            "checkpoints/pt_inception-2015-12-05-6726825d.pth",
+            "data/VIRTUAL_imagenet256_labeled.npz",
         ];
         assert_eq!(assets, expected.map(Path::new));
         assert_eq!(
@@ -402,11 +483,9 @@ mod tests {
             let text = heads.replacen(from, to, 1);
             Plan::parse("x", &text).unwrap_err().to_string()
         };
-        assert!(
-            refused("kind = \"heads\"", "kind = \"tails\"").contains(
-                "`tails`: use probe, heads, tune, select, ensemble, transfer or similarity"
-            )
-        );
+        assert!(refused("kind = \"heads\"", "kind = \"tails\"").contains(
+            "`tails`: use probe, heads, tune, select, ensemble, transfer, similarity or denoising"
+        ));
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));
         let misspelt = r#"data = { path = "fixtures/fashion-mnist", clases = ["a"] }"#;

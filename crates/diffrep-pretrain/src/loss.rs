@@ -14,11 +14,11 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// What is minimised: the mean over images.
-    pub fn total(&self) -> Tensor<1> {
-        match &self.bound {
-            None => self.mse.clone().mean(),
-            Some(bound) => (self.mse.clone() + bound.clone()).mean(),
+    /// What is minimised, of each image, `[batch]`.
+    pub fn each(self) -> Tensor<1> {
+        match self.bound {
+            None => self.mse,
+            Some(bound) => self.mse + bound,
         }
     }
 }
@@ -55,27 +55,43 @@ pub fn loss(
     Loss { mse, bound }
 }
 
-/// Cross entropy of each image, `[batch]`, of a classifier of noised images
-/// (scripts/classifier_train.py of guided-diffusion).
+/// Cross entropy of each image, `[batch]`, of a classifier (for noised images
+/// scripts/classifier_train.py of guided-diffusion).
 ///
 /// # Shapes
 ///
-/// - `logits`: `[batch, classes, 1, 1]`; `labels`: one class an image
+/// - `logits`: `[batch, classes]`; `labels`: one class an image
 ///
 /// # Panics
 ///
 /// When a label is no class.
-pub fn classification(logits: Tensor<4>, labels: &[u32]) -> Tensor<1> {
-    let [batch, classes, ..] = logits.dims();
+pub fn classification(logits: Tensor<2>, labels: &[u32]) -> Tensor<1> {
+    let [batch, classes] = logits.dims();
     let device = logits.device();
     let mut one_hot = vec![0.0f32; batch * classes];
     for (row, &label) in one_hot.chunks_exact_mut(classes).zip(labels) {
         row[label as usize] = 1.0;
     }
     let one_hot = Tensor::<2>::from_data(TensorData::new(one_hot, [batch, classes]), &device);
-    let logits = logits.reshape([batch, classes]);
     (log_softmax(logits, 1) * one_hot)
         .sum_dim(1)
         .neg()
         .reshape([batch])
+}
+
+/// How many images have their highest logit, `[batch, classes]`, at their class.
+pub(crate) fn right(logits: Tensor<2>, labels: &[u32]) -> usize {
+    let classes = logits.dims()[1];
+    let logits = logits.into_data().convert::<f32>();
+    let logits = logits
+        .as_slice::<f32>()
+        .expect("values that were converted to f32");
+    let rows = logits.chunks_exact(classes).zip(labels);
+    rows.filter(|(row, label)| {
+        let own = row[**label as usize];
+        row.iter()
+            .enumerate()
+            .all(|(class, &value)| value < own || class == **label as usize)
+    })
+    .count()
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -6,14 +7,11 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_datasets::{Dataset, DatasetError, load_batch};
 use diffrep_rng::{Key, Stream};
-use diffrep_schedule::{Schedule, noise_batch, q_sample};
-use diffrep_taps::Condition;
 use diffrep_train::{AdamW, Checkpoint, Ema, SideBySide, TrainError, parameters, with_parameters};
-use diffrep_unet::{ConfigError, UNet, initial_network};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PretrainConfig;
-use crate::loss::{classification, loss};
+use crate::task::{Batch, Course, Task};
 
 /// Images a batch when the held-out loss is taken.
 const HELD_OUT_BATCH: usize = 64;
@@ -29,7 +27,10 @@ pub enum PretrainError {
     Dataset(#[from] DatasetError),
     /// The network cannot be built.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] diffrep_unet::ConfigError),
+    /// The backbone cannot be built.
+    #[error(transparent)]
+    Backbone(#[from] diffrep_backbones::ConfigError),
     /// A checkpoint cannot be read or written.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -51,7 +52,8 @@ pub enum PretrainError {
     },
     /// A classifier for another number of classes.
     #[error(
-        "the network tells {network} classes apart, and the images are of {data}: set its out_channels to {data}"
+        "the network tells {network} classes apart, and the images are of {data}: set its out_channels (or the \
+         classes of a backbone) to {data}"
     )]
     Classes {
         /// Outputs of the network.
@@ -99,13 +101,16 @@ pub struct LossPoint {
     /// Mean squared error of the averaged weights on held-out images (fixed noise and timesteps);
     /// of a classifier its cross entropy (nats).
     pub held_out: f64,
+    /// Of a classifier the share of held-out images that it is right about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
 }
 
 /// What is written beside the weights, so that a reader knows where they come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TrainingRecord {
+pub struct TrainingRecord<C = PretrainConfig> {
     /// Settings.
-    pub config: PretrainConfig,
+    pub config: C,
     /// Fingerprint of the images.
     pub data: String,
     /// Where the run stands.
@@ -120,7 +125,7 @@ pub struct TrainingRecord {
 
 /// What a run tells while it goes.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum Event<'a, T: Task = PretrainConfig> {
     /// A step is done.
     Step {
         /// Where the run stands.
@@ -135,19 +140,20 @@ pub enum Event<'a> {
     /// A checkpoint was written; the averaged network can be sampled.
     Checkpoint {
         /// The network with averaged weights.
-        network: &'a UNet,
+        network: &'a T::Network,
         /// The record so far.
-        record: &'a TrainingRecord,
+        record: &'a TrainingRecord<T>,
     },
 }
 
-/// A pre-training run in memory.
+/// A training run in memory.
 #[derive(Debug)]
-pub struct Pretraining {
-    network: UNet,
+pub struct Pretraining<T: Task = PretrainConfig> {
+    network: T::Network,
     optimizer: AdamW,
     ema: Ema,
-    record: TrainingRecord,
+    record: TrainingRecord<T>,
+    course: Course,
     device: Device,
     train: Vec<usize>,
     held_out: Vec<usize>,
@@ -155,51 +161,58 @@ pub struct Pretraining {
     crew: SideBySide,
 }
 
-impl Pretraining {
+impl<T: Task> Pretraining<T> {
+    /// Whether these images can be trained on under these settings. [`open`](Self::open) asks the same; this is for
+    /// those who make a folder for the run first.
+    ///
+    /// # Errors
+    ///
+    /// [`PretrainError::TooFew`] or [`PretrainError::Classes`].
+    pub fn check(config: &T, dataset: &Dataset) -> Result<(), PretrainError> {
+        let course = config.course();
+        let images = dataset.len();
+        if images < course.held_out + course.batch || course.batch == 0 {
+            return Err(PretrainError::TooFew {
+                images,
+                held_out: course.held_out,
+                batch: course.batch,
+            });
+        }
+        let data = dataset.class_names().len();
+        if let Some(network) = config.classes().filter(|&classes| classes != data) {
+            return Err(PretrainError::Classes { network, data });
+        }
+        Ok(())
+    }
+
     /// Builds the network, or takes up the run whose checkpoint lies at `checkpoint`.
     ///
     /// # Errors
     ///
     /// When the settings do not fit, or the checkpoint is damaged or of another run.
     pub fn open(
-        config: PretrainConfig,
+        config: T,
         dataset: &Dataset,
         fingerprint: String,
         checkpoint: &Path,
         device: &Device,
     ) -> Result<Self, PretrainError> {
+        Self::check(&config, dataset)?;
+        let course = config.course();
         let images = dataset.len();
-        if images < config.held_out + config.batch || config.batch == 0 {
-            let PretrainConfig {
-                held_out, batch, ..
-            } = config;
-            return Err(PretrainError::TooFew {
-                images,
-                held_out,
-                batch,
-            });
-        }
-        let classes = dataset.class_names().len();
-        if config.is_classifier() && config.network.out_channels != classes {
-            return Err(PretrainError::Classes {
-                network: config.network.out_channels,
-                data: classes,
-            });
-        }
         let plain = device.clone().without_autodiff();
-        let network = initial_network(&config.network, config.seed, &plain)?;
-        let network = network.train();
+        let network = config.network(&plain)?.train();
         let mut train: Vec<usize> = (0..images).collect();
-        Key::new(config.seed, Stream::Split)
+        Key::new(course.seed, Stream::Split)
             .generator()
             .shuffle(&mut train);
-        let mut held_out = train.split_off(images - config.held_out);
+        let mut held_out = train.split_off(images - course.held_out);
         held_out.sort_unstable();
         train.sort_unstable();
-        let crew = SideBySide::new(config.micro_batches)?;
+        let crew = SideBySide::new(course.micro_batches)?;
         let mut run = Self {
-            optimizer: AdamW::new(config.optimizer),
-            ema: Ema::new(&network, config.ema_decay),
+            optimizer: AdamW::new(course.optimizer),
+            ema: Ema::new(&network, course.ema_decay),
             record: TrainingRecord {
                 config,
                 data: fingerprint,
@@ -207,6 +220,7 @@ impl Pretraining {
                 curve: Vec::new(),
                 seconds: 0.0,
             },
+            course,
             network,
             device: plain,
             train,
@@ -225,17 +239,21 @@ impl Pretraining {
             path: path.into(),
             reason,
         };
-        let record: TrainingRecord = serde_json::from_str(&checkpoint.state)
+        let record: TrainingRecord<T> = serde_json::from_str(&checkpoint.state)
             .map_err(|error| malformed(error.to_string()))?;
         if record.config != self.record.config || record.data != self.record.data {
             return Err(PretrainError::OtherRun { path: path.into() });
         }
         let expected = parameters(&self.network);
+        let statistics = T::statistics(&self.network);
         for prefix in ["model", "ema", "mean", "square"] {
             let found = checkpoint.get(prefix);
             for (name, value) in &expected {
+                // The optimiser keeps nothing for what no gradient moves.
+                let moments = matches!(prefix, "mean" | "square");
                 match found.get(name) {
                     Some(other) if other.dims() == value.dims() => {}
+                    None if moments && statistics.contains_key(name) => {}
                     _ => {
                         return Err(malformed(format!(
                             "`{prefix}.{name}` is missing or misshapen"
@@ -265,18 +283,18 @@ impl Pretraining {
     }
 
     /// The record so far.
-    pub fn record(&self) -> &TrainingRecord {
+    pub fn record(&self) -> &TrainingRecord<T> {
         &self.record
     }
 
     /// The network with averaged weights, without gradients.
-    pub fn averaged(&self) -> UNet {
+    pub fn averaged(&self) -> T::Network {
         self.ema.apply(self.network.valid())
     }
 
     /// Steps of an epoch; a last incomplete batch is dropped.
     pub fn steps_per_epoch(&self) -> usize {
-        self.train.len() / self.record.config.batch
+        self.train.len() / self.course.batch
     }
 
     /// Trains to the end, writing `checkpoint` every `every` steps and at each epoch's end.
@@ -289,25 +307,24 @@ impl Pretraining {
         dataset: &Dataset,
         checkpoint: &Path,
         every: u64,
-        mut on: impl FnMut(Event<'_>),
+        mut on: impl FnMut(Event<'_, T>),
     ) -> Result<(), PretrainError> {
-        let config = self.record.config.clone();
-        let schedule = Schedule::new(config.schedule, config.timesteps);
+        let course = self.course;
         let per_epoch = self.steps_per_epoch();
-        let steps = per_epoch as u64 * u64::from(config.epochs);
+        let steps = per_epoch as u64 * u64::from(course.epochs);
         let (mut losses, mut since) = (Vec::new(), Instant::now());
-        while self.record.position.epoch < config.epochs {
+        while self.record.position.epoch < course.epochs {
             let epoch = self.record.position.epoch;
             let mut order = self.train.clone();
-            Key::new(config.seed, Stream::Order)
+            Key::new(course.seed, Stream::Order)
                 .draw(epoch)
                 .generator()
                 .shuffle(&mut order);
             while self.record.position.batch < per_epoch {
-                let start = self.record.position.batch * config.batch;
-                let indices = &order[start..start + config.batch];
-                let rate = config.learning_rate.at(self.record.position.step);
-                let loss = self.step(dataset, &schedule, indices, epoch, rate)?;
+                let start = self.record.position.batch * course.batch;
+                let indices = &order[start..start + course.batch];
+                let rate = course.learning_rate.at(self.record.position.step);
+                let loss = self.step(dataset, indices, epoch, rate)?;
                 losses.push(loss);
                 self.record.position.batch += 1;
                 self.record.position.step += 1;
@@ -327,13 +344,14 @@ impl Pretraining {
                         };
                     }
                     let network = self.averaged();
-                    let held_out = self.held_out_loss(dataset, &schedule, &network)?;
+                    let (held_out, accuracy) = self.held_out_loss(dataset, &network)?;
                     let step = self.record.position.step;
                     self.record.curve.push(LossPoint {
                         step,
-                        images: step * config.batch as u64,
+                        images: step * course.batch as u64,
                         train: losses.iter().sum::<f64>() / losses.len() as f64,
                         held_out,
+                        accuracy,
                     });
                     self.record.seconds += since.elapsed().as_secs_f64();
                     (losses, since) = (Vec::new(), Instant::now());
@@ -354,7 +372,6 @@ impl Pretraining {
     fn step(
         &mut self,
         dataset: &Dataset,
-        schedule: &Schedule,
         indices: &[usize],
         epoch: u32,
         rate: f64,
@@ -362,21 +379,29 @@ impl Pretraining {
         let parts = self.crew.map(indices, |part| {
             // Leaves of its own: the parts share no autodiff graph.
             let network = self.network.valid().train();
-            let config = &self.record.config;
             let device = self.device.clone().autodiff();
             let share = part.len() as f64 / indices.len() as f64;
-            let total = part_loss(&network, config, &device, dataset, schedule, part, epoch)?;
-            let total = total * share;
+            let batch = self.batch(dataset, part, epoch, self.course.flip, &device)?;
+            let total = self.record.config.losses(&network, batch).mean() * share;
             let value = f64::from(total.clone().into_scalar::<f32>());
             let gradients = GradientsParams::from_grads(total.backward(), &network);
-            Ok::<_, DatasetError>((value, gradients))
+            Ok::<_, DatasetError>((value, gradients, T::statistics(&network), share))
         });
         let mut value = 0.0;
         let mut sum = GradientsAccumulator::new();
+        let mut statistics: BTreeMap<String, Tensor<1>> = BTreeMap::new();
         for part in parts {
-            let (part, gradients) = part?;
+            let (part, gradients, moved, share) = part?;
             value += part;
             sum.accumulate(&self.network, gradients);
+            for (path, moved) in moved {
+                let moved = moved * share;
+                let sum = match statistics.remove(&path) {
+                    Some(sum) => sum + moved,
+                    None => moved,
+                };
+                statistics.insert(path, sum);
+            }
         }
         let diverged = |norm| PretrainError::Diverged {
             step: self.record.position.step,
@@ -392,123 +417,72 @@ impl Pretraining {
         if !report.applied {
             return Err(diverged(report.gradient_norm));
         }
-        self.network = network;
+        self.network = match statistics.is_empty() {
+            true => network,
+            false => with_parameters(network, |path| statistics.get(path).cloned()),
+        };
         self.ema.update(&self.network, self.optimizer.step);
         Ok(value)
     }
 
-    /// Mean loss on the held-out images, that of the noise prediction or of the classes; timesteps
-    /// and noise are the same at every call.
+    /// Mean loss on the held-out images, and the share that a classifier is right about; their random
+    /// numbers are the same at every call.
     fn held_out_loss(
         &self,
         dataset: &Dataset,
-        schedule: &Schedule,
-        network: &UNet,
-    ) -> Result<f64, PretrainError> {
-        let config = &self.record.config;
-        let (mut sum, mut count) = (0.0, 0);
+        network: &T::Network,
+    ) -> Result<(f64, Option<f64>), PretrainError> {
+        let (mut sum, mut right) = (0.0, None);
         for indices in self.held_out.chunks(HELD_OUT_BATCH) {
-            let key = |stream, i: usize| {
-                Key::new(config.seed, stream)
-                    .sample(dataset.id(i))
-                    .draw(HELD_OUT_DRAW)
-            };
-            let t: Vec<usize> = indices
-                .iter()
-                .map(|&i| {
-                    key(Stream::Timestep, i)
-                        .generator()
-                        .below(config.timesteps as u64) as usize
-                })
-                .collect();
-            let keys: Vec<Key> = indices.iter().map(|&i| key(Stream::Noise, i)).collect();
-            let x0 = images(dataset, config, indices, None, &self.device)?;
-            let [_, channels, height, width] = x0.dims();
-            let noise = noise_batch(&keys, [channels, height, width], &self.device);
-            let condition = timesteps(&t, &self.device);
-            let losses = if config.is_classifier() {
-                let logits = network.forward(q_sample(schedule, x0, &t, noise), &condition);
-                classification(logits, &labels(dataset, indices))
-            } else {
-                let predict = |x| network.forward(x, &condition);
-                loss(schedule, x0, &t, noise, config.variance(), predict).mse
-            };
-            sum += f64::from(losses.sum().into_scalar::<f32>());
-            count += indices.len();
+            let batch = self.batch(dataset, indices, HELD_OUT_DRAW, false, &self.device)?;
+            let judgement = self.record.config.judge(network, batch);
+            sum += f64::from(judgement.losses.sum().into_scalar::<f32>());
+            if let Some(more) = judgement.right {
+                *right.get_or_insert(0) += more;
+            }
         }
-        Ok(if count == 0 {
-            f64::NAN
-        } else {
-            sum / count as f64
+        let count = self.held_out.len();
+        Ok(match count {
+            0 => (f64::NAN, None),
+            _ => (
+                sum / count as f64,
+                right.map(|right| right as f64 / count as f64),
+            ),
         })
     }
-}
 
-/// Mean loss of some images of a batch. Flips, timesteps and noise are functions of the image and
-/// the epoch, so it does not matter how a batch is cut.
-fn part_loss(
-    network: &UNet,
-    config: &PretrainConfig,
-    device: &Device,
-    dataset: &Dataset,
-    schedule: &Schedule,
-    indices: &[usize],
-    epoch: u32,
-) -> Result<Tensor<1>, DatasetError> {
-    let key = |stream, i: usize| {
-        Key::new(config.seed, stream)
-            .sample(dataset.id(i))
-            .draw(epoch)
-    };
-    let flips: Vec<bool> = indices
-        .iter()
-        .map(|&i| config.flip && key(Stream::Flip, i).generator().next_u32() & 1 == 1)
-        .collect();
-    let t: Vec<usize> = indices
-        .iter()
-        .map(|&i| {
-            key(Stream::Timestep, i)
-                .generator()
-                .below(config.timesteps as u64) as usize
+    /// Some images, flipped at random if wanted. Flips are functions of the image and the epoch, so it
+    /// does not matter how a batch is cut.
+    fn batch(
+        &self,
+        dataset: &Dataset,
+        indices: &[usize],
+        draw: u32,
+        flip: bool,
+        device: &Device,
+    ) -> Result<Batch, DatasetError> {
+        let seed = self.course.seed;
+        let flips: Vec<bool> = indices
+            .iter()
+            .map(|&i| {
+                let key = Key::new(seed, Stream::Flip)
+                    .sample(dataset.id(i))
+                    .draw(draw);
+                flip && key.generator().next_u32() & 1 == 1
+            })
+            .collect();
+        let preprocess = self.record.config.preprocess();
+        let mut values = vec![0.0; indices.len() * preprocess.len()];
+        load_batch(dataset, preprocess, indices, Some(&flips), &mut values)?;
+        let (channels, size) = (preprocess.channels.count(), preprocess.size);
+        let shape = [indices.len(), channels, size, size];
+        Ok(Batch {
+            images: Tensor::from_data(TensorData::new(values, shape), device),
+            labels: indices.iter().map(|&i| dataset.label(i)).collect(),
+            names: indices
+                .iter()
+                .map(|&i| (seed, dataset.id(i), draw))
+                .collect(),
         })
-        .collect();
-    let keys: Vec<Key> = indices.iter().map(|&i| key(Stream::Noise, i)).collect();
-    let x0 = images(dataset, config, indices, Some(&flips), device)?;
-    let [_, channels, height, width] = x0.dims();
-    let noise = noise_batch(&keys, [channels, height, width], device);
-    let condition = timesteps(&t, device);
-    if config.is_classifier() {
-        let logits = network.forward(q_sample(schedule, x0, &t, noise), &condition);
-        return Ok(classification(logits, &labels(dataset, indices)).mean());
-    }
-    let predict = |x| network.forward(x, &condition);
-    Ok(loss(schedule, x0, &t, noise, config.variance(), predict).total())
-}
-
-fn labels(dataset: &Dataset, indices: &[usize]) -> Vec<u32> {
-    indices.iter().map(|&i| dataset.label(i)).collect()
-}
-
-fn images(
-    dataset: &Dataset,
-    config: &PretrainConfig,
-    indices: &[usize],
-    flips: Option<&[bool]>,
-    device: &Device,
-) -> Result<Tensor<4>, DatasetError> {
-    let preprocess = &config.preprocess;
-    let mut values = vec![0.0; indices.len() * preprocess.len()];
-    load_batch(dataset, preprocess, indices, flips, &mut values)?;
-    let (channels, size) = (preprocess.channels.count(), preprocess.size);
-    let shape = [indices.len(), channels, size, size];
-    Ok(Tensor::from_data(TensorData::new(values, shape), device))
-}
-
-fn timesteps(t: &[usize], device: &Device) -> Condition {
-    let values: Vec<f32> = t.iter().map(|&t| t as f32).collect();
-    let t = Tensor::from_data(TensorData::new(values, [t.len()]), device);
-    Condition {
-        t: Some(t),
-        ..Condition::default()
     }
 }

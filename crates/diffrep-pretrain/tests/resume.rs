@@ -3,9 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
+use diffrep_backbones::{BackboneConfig, ResNetConfig, ViTConfig};
 use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
-use diffrep_pretrain::{Event, PretrainConfig, Pretraining};
+use diffrep_pretrain::{
+    BackboneTraining, Course, Event, LossPoint, PretrainConfig, Pretraining, Task,
+};
 use diffrep_schedule::ScheduleKind;
 use diffrep_train::{AdamWConfig, LearningRate};
 use diffrep_unet::{ClassifierPool, Kind, UNetConfig, state_dict};
@@ -122,10 +125,8 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     }
 }
 
-/// The encoder half of the network, to tell pictures whose upper part is dark from those with a dark
-/// left part.
-#[test]
-fn a_classifier_learns_and_goes_on_to_the_same_bits() {
+/// Pictures whose upper part is dark, and such with a dark left part.
+fn two_classes() -> Dataset {
     let pixel = |i: usize| {
         let (image, place) = (
             i / 784,
@@ -137,7 +138,7 @@ fn a_classifier_learns_and_goes_on_to_the_same_bits() {
         );
         if place > 6 + image % 9 { 200 } else { 10 }
     };
-    let dataset = Dataset::from_pixels(
+    Dataset::from_pixels(
         Split::Train,
         vec!["upper".into(), "left".into()],
         (0..64).map(|i| i % 2).collect(),
@@ -148,7 +149,41 @@ fn a_classifier_learns_and_goes_on_to_the_same_bits() {
             channels: 1,
             data: (0..64 * 784).map(pixel).collect(),
         },
-    );
+    )
+}
+
+/// Trains in a fresh folder to the end, once in one go and once killed after step 6: both have the same
+/// curve and weights. Returns the curve.
+fn same_after_a_kill<T: Task>(
+    config: &T,
+    dataset: &Dataset,
+    weights: impl Fn(&T::Network) -> Vec<(String, TensorData)>,
+) -> Vec<LossPoint> {
+    let device = Device::flex();
+    let dir = tempfile::tempdir().unwrap();
+    let train = |name: &str, stop: u64| {
+        let path = dir.path().join(name);
+        let mut run =
+            Pretraining::open(config.clone(), dataset, "data".into(), &path, &device).unwrap();
+        run.run(dataset, &path, CHECKPOINT_EVERY, |event| {
+            if let Event::Step { position, .. } = event {
+                assert!(position.step < stop, "killed");
+            }
+        })
+        .unwrap();
+        (run.record().curve.clone(), weights(&run.averaged()))
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| train("cut", 7))).is_err());
+    let (resumed, found) = train("cut", u64::MAX);
+    let (curve, expected) = train("whole", u64::MAX);
+    assert_eq!(resumed, curve);
+    assert!(found == expected, "the weights differ");
+    curve
+}
+
+/// The encoder half of the network.
+#[test]
+fn a_classifier_learns_and_goes_on_to_the_same_bits() {
     let network = UNetConfig {
         kind: Kind::Encoder(ClassifierPool::Attention),
         out_channels: 2,
@@ -160,31 +195,15 @@ fn a_classifier_learns_and_goes_on_to_the_same_bits() {
         flip: false,
         ..config(1)
     };
-    let device = Device::flex();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("checkpoint");
-    let train = |stop: u64| {
-        let open = |config| Pretraining::open(config, &dataset, "data".into(), &path, &device);
-        let mut run = open(config.clone()).unwrap();
-        let done = run.run(&dataset, &path, CHECKPOINT_EVERY, |event| {
-            if let Event::Step { position, .. } = event {
-                assert!(position.step < stop, "killed");
-            }
-        });
-        done.unwrap();
-        (run.record().curve.clone(), state_dict(&run.averaged()))
-    };
-    assert!(catch_unwind(AssertUnwindSafe(|| train(7))).is_err());
-    let (curve, weights) = train(u64::MAX);
-    std::fs::remove_file(&path).unwrap();
-    let (whole, expected) = train(u64::MAX);
-    assert_eq!((&curve, &weights), (&whole, &expected));
+    let dataset = two_classes();
+    let curve = same_after_a_kill(&config, &dataset, state_dict);
     let (first, last) = (curve.first().unwrap(), curve.last().unwrap());
     // ln 2 is the cross entropy of a guess.
     assert!(
         last.held_out < 0.69 && last.held_out < first.held_out,
         "{curve:?}"
     );
+    assert!(last.accuracy.unwrap() > 0.5, "{curve:?}");
 
     let ten = PretrainConfig {
         network: UNetConfig {
@@ -193,11 +212,101 @@ fn a_classifier_learns_and_goes_on_to_the_same_bits() {
         },
         ..config
     };
-    let error = Pretraining::open(ten, &dataset, "data".into(), &path, &device);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    let error = Pretraining::open(ten, &dataset, "data".into(), &path, &Device::flex());
     let told = error.unwrap_err().to_string();
     assert!(
         told.contains("tells 10 classes apart, and the images are of 2"),
         "{told}"
+    );
+}
+
+/// A ResNet, whose running statistics are no parameters, and a vision transformer, which has none.
+#[test]
+fn backbones_learn_and_go_on_to_the_same_bits() {
+    let resnet = ResNetConfig {
+        width: 4,
+        depths: vec![1, 1],
+        ..ResNetConfig::small(2)
+    };
+    let vit = ViTConfig {
+        patch: 8,
+        width: 24,
+        depth: 2,
+        mlp: 48,
+        ..ViTConfig::tiny(2)
+    };
+    let base = config(1);
+    for network in [BackboneConfig::ResNet(resnet), BackboneConfig::ViT(vit)] {
+        let config = BackboneTraining {
+            network,
+            preprocess: base.preprocess,
+            course: Course {
+                epochs: 4,
+                flip: false,
+                ..base.course()
+            },
+        };
+        let dataset = two_classes();
+        let curve = same_after_a_kill(&config, &dataset, diffrep_backbones::state_dict);
+        let (first, last) = (curve.first().unwrap(), curve.last().unwrap());
+        assert!(last.held_out < first.held_out, "{curve:?}");
+        assert!(last.accuracy.unwrap() >= 0.75, "{curve:?}");
+        let seven = BackboneTraining {
+            network: config.network.clone().with_classes(Some(7)),
+            ..config.clone()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let error = Pretraining::open(seven, &dataset, "data".into(), &path, &Device::flex());
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("tells 7 classes apart")
+        );
+    }
+}
+
+/// Batch normalisation keeps what it has seen: after training its running means are those of images, and
+/// in evaluation it uses them.
+#[test]
+fn running_statistics_follow_the_training_images() {
+    let config = BackboneTraining {
+        network: BackboneConfig::ResNet(ResNetConfig {
+            width: 4,
+            depths: vec![1],
+            ..ResNetConfig::small(2)
+        }),
+        preprocess: config(1).preprocess,
+        course: Course {
+            epochs: 8,
+            ema_decay: 0.0,
+            ..config(1).course()
+        },
+    };
+    let dataset = two_classes();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    let device = Device::flex();
+    let mut run = Pretraining::open(config, &dataset, "data".into(), &path, &device).unwrap();
+    run.run(&dataset, &path, 100, |_| {}).unwrap();
+    let dict = diffrep_backbones::state_dict(&run.averaged());
+    let value = |key: &str| {
+        let (_, data) = dict.iter().find(|(name, _)| name == key).unwrap();
+        data.try_to_vec::<f32>().unwrap()
+    };
+    // 48 steps of momentum 0.1 leave 0.6 % of where the statistics began: 0 and 1.
+    assert!(
+        value("bn1.running_mean")
+            .iter()
+            .all(|mean| mean.abs() > 1e-3)
+    );
+    assert!(
+        value("bn1.running_var")
+            .iter()
+            .all(|var| (var - 1.0).abs() > 1e-3)
     );
 }
 

@@ -59,7 +59,7 @@ impl Study<'_> {
                     let mut logits: Vec<f32> = Vec::new();
                     for rows in rows.chunks(ROWS) {
                         let (image, _) = images.batch(network, rows, Some(t), None, self.device)?;
-                        let step = self.schedule.timestep_map[t] as f32;
+                        let step = self.schedule.told(t);
                         let condition = Condition {
                             t: Some(Tensor::full([rows.len()], step, self.device)),
                             ..Condition::default()

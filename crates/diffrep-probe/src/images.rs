@@ -174,7 +174,7 @@ impl Images<'_> {
         let [_, channels, height, width] = x0.dims();
         let noise = noise_batch(&keys, [channels, height, width], device);
         let image = q_sample(self.schedule, x0, &vec![t; rows.len()], noise);
-        let condition = Condition::timestep(self.schedule.timestep_map[t] as f32, device);
+        let condition = Condition::timestep(self.schedule.told(t), device);
         Ok((image, condition))
     }
 

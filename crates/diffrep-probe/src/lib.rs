@@ -38,7 +38,7 @@ pub use recipe::{AnyRecipe, Optimizer, Point, Recipe};
 pub use saved::{HeadInfo, SavedHead};
 pub use saved_classifier::{ClassifierInfo, SavedClassifier};
 pub use select::{Round, Search, Selected};
-pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose};
+pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose, step};
 pub use train_head::{HeadTraining, TrainedHead, best_head, right};
 pub use tune::{Classifier, Network, Trainable, Tune, TuneProgress, Tuned, Tuning};
 pub use tune_study::TuneContender;

@@ -26,6 +26,9 @@ pub struct HeadInfo {
     pub schedule: ScheduleKind,
     /// Timesteps of the schedule.
     pub timesteps: usize,
+    /// Whether the network is told t * 1000 / timesteps instead of t.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rescaled: bool,
     /// How an image becomes the network's input.
     pub preprocess: Preprocess,
     /// Seed of the noise.
@@ -165,6 +168,7 @@ mod tests {
                 setting,
                 schedule: ScheduleKind::Linear,
                 timesteps: 1000,
+                rescaled: false,
                 preprocess: Preprocess {
                     size: 32,
                     channels: Channels::Grey,

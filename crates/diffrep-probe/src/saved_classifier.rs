@@ -34,6 +34,9 @@ pub struct ClassifierInfo {
     pub schedule: ScheduleKind,
     /// Timesteps of the schedule.
     pub timesteps: usize,
+    /// Whether the network is told t * 1000 / timesteps instead of t.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rescaled: bool,
     /// How an image becomes the network's input.
     pub preprocess: Preprocess,
     /// Seed of the noise.
@@ -168,7 +171,7 @@ impl SavedClassifier {
     /// When a weight is missing, left over or misshapen, or something does not fit the network.
     pub fn classifier(&self, encoder: UNet, device: &Device) -> Result<Classifier, ProbeError> {
         let info = &self.info;
-        let schedule = Schedule::new(info.schedule, info.timesteps);
+        let schedule = Schedule::new(info.schedule, info.timesteps).with_rescaled(info.rescaled);
         let mut built = Classifier::untrained(
             &info.tune,
             &info.reading,

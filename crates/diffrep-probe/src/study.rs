@@ -162,6 +162,42 @@ pub fn choose(cells: &[Cell]) -> Option<&Cell> {
         .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy).then(b.dim.cmp(&a.dim)))
 }
 
+/// The result of a step that an earlier run finished under the same key, or else what `compute` makes, which
+/// is kept as `dir/steps/NAME-KEY.json`. `determines` is all that the result depends on.
+///
+/// # Errors
+///
+/// When `compute` fails, or the result cannot be written.
+pub fn step<T: Serialize + DeserializeOwned, E: From<ProbeError>>(
+    dir: &Path,
+    name: &str,
+    determines: &impl Serialize,
+    on: &mut (dyn FnMut(Progress<'_>) + Send),
+    compute: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, E>,
+) -> Result<T, E> {
+    let key = Sha256Hex::hash_json(determines).map_err(ProbeError::from)?;
+    let short = &key.to_string()[..KEY_IN_NAME];
+    let path = dir.join("steps").join(format!("{name}-{short}.json"));
+    if path.exists() {
+        let found: Result<Step<T>, _> = read_json(&path);
+        match found {
+            Ok(step) if step.key == key => {
+                on(Progress::Skipped { name });
+                return Ok(step.result);
+            }
+            Ok(_) => {
+                tracing::warn!("{} is of other settings and is done again", path.display())
+            }
+            Err(error) => tracing::warn!("{error}; the step is done again"),
+        }
+    }
+    let result = compute(on)?;
+    create_dir_all(dir.join("steps")).map_err(ProbeError::from)?;
+    let step = Step { key, result };
+    write_json_atomic(&path, &step).map_err(ProbeError::from)?;
+    Ok(step.result)
+}
+
 impl Study<'_> {
     pub(crate) fn step<T: Serialize + DeserializeOwned>(
         &self,
@@ -170,27 +206,7 @@ impl Study<'_> {
         on: &mut (dyn FnMut(Progress<'_>) + Send),
         compute: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, ProbeError>,
     ) -> Result<T, ProbeError> {
-        let key = Sha256Hex::hash_json(determines)?;
-        let short = &key.to_string()[..KEY_IN_NAME];
-        let path = self.dir.join("steps").join(format!("{name}-{short}.json"));
-        if path.exists() {
-            let found: Result<Step<T>, _> = read_json(&path);
-            match found {
-                Ok(step) if step.key == key => {
-                    on(Progress::Skipped { name });
-                    return Ok(step.result);
-                }
-                Ok(_) => {
-                    tracing::warn!("{} is of other settings and is done again", path.display())
-                }
-                Err(error) => tracing::warn!("{error}; the step is done again"),
-            }
-        }
-        let result = compute(on)?;
-        create_dir_all(self.dir.join("steps"))?;
-        let step = Step { key, result };
-        write_json_atomic(&path, &step)?;
-        Ok(step.result)
+        step(self.dir, name, determines, on, compute)
     }
 
     pub(crate) fn extraction<'b>(

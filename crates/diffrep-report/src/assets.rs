@@ -27,7 +27,12 @@ fn collect(blocks: &[Block], numbers: &mut Numbers, files: &mut Vec<(String, Vec
                 files.push((name, images.png.clone()));
             }
             Block::Details { blocks, .. } => collect(blocks, numbers, files),
-            Block::Paragraph(_) | Block::Table(_) | Block::Note { .. } | Block::KeyValues(_) => {}
+            Block::Heading(_)
+            | Block::Verdicts(_)
+            | Block::Paragraph(_)
+            | Block::Table(_)
+            | Block::Note { .. }
+            | Block::KeyValues(_) => {}
         }
     }
 }

@@ -95,7 +95,11 @@ fn check_blocks(blocks: &[Block]) -> Result<(), ReportError> {
         Block::Figure(figure) => check_chart(&figure.chart),
         Block::Images(images) => check_images(images),
         Block::Details { blocks, .. } => check_blocks(blocks),
-        Block::Paragraph(_) | Block::Note { .. } | Block::KeyValues(_) => Ok(()),
+        Block::Heading(_)
+        | Block::Verdicts(_)
+        | Block::Paragraph(_)
+        | Block::Note { .. }
+        | Block::KeyValues(_) => Ok(()),
     })
 }
 

@@ -48,12 +48,12 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The answer in one word.
+    /// The answer as the end of "this claim ...": holds, does not, undecided.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::Yes => "Yes",
-            Self::No => "No",
+            Self::Yes => "Holds",
+            Self::No => "Does not",
             Self::Undecided => "Undecided",
         }
     }
@@ -62,6 +62,10 @@ impl Answer {
 /// One piece of a section.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Block {
+    /// A heading within the section, as plain text.
+    Heading(String),
+    /// Claims that this part of the document settles.
+    Verdicts(Vec<VerdictLine>),
     /// Running text with inline markup.
     Paragraph(String),
     /// A table.

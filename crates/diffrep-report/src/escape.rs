@@ -76,6 +76,26 @@ pub(crate) fn slug(text: &str) -> String {
     out
 }
 
+/// The anchor that GitHub gives a heading: lower case, hyphens for spaces, no other punctuation.
+///
+/// Names that the page gives to tables and figures are left to these.
+pub(crate) fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter_map(|c| match c {
+        ' ' | '-' => Some('-'),
+        c if c.is_alphanumeric() || c == '_' => Some(c),
+        _ => None,
+    });
+    let anchor: String = kept.flat_map(char::to_lowercase).collect();
+    let number = ["table-", "figure-"]
+        .iter()
+        .find_map(|kind| anchor.strip_prefix(kind));
+    match number {
+        Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => format!("{anchor}-section"),
+        _ if anchor.is_empty() => "section".to_owned(),
+        _ => anchor,
+    }
+}
+
 /// Percent-encodes what may not stand in a link target.
 pub(crate) fn url_path(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
@@ -107,6 +127,16 @@ mod tests {
         assert_eq!(markdown_line_start("1. one"), r"1\. one");
         assert_eq!(markdown_line_start("# one"), r"\# one");
         assert_eq!(markdown_line_start("2024 was"), "2024 was");
+    }
+
+    #[test]
+    fn anchors_are_those_of_github() {
+        assert_eq!(
+            anchor("table1: Is it a classifier?"),
+            "table1-is-it-a-classifier"
+        );
+        assert_eq!(anchor("Figure 1"), "figure-1-section");
+        assert_eq!(anchor("!\"<"), "section");
     }
 
     #[test]

@@ -1,18 +1,23 @@
-//! One self-contained HTML page: no script, no font, no network.
+//! One self-contained HTML page: no font, no network, and one script of its own that the page can do without.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use diffrep_artifact::Sha256Hex;
 
 use crate::assets::Numbers;
 use crate::document::{Answer, Block, ImageGrid, NoteKind, Report, Section, VerdictLine};
-use crate::escape::{slug, xml};
+use crate::escape::{self, xml};
 use crate::figure::Figure;
 use crate::inline;
 use crate::svg;
 use crate::table::{Align, Table};
+use crate::values::values;
 
 /// Layout of the page; colours come from the palette of the figures.
 const STYLE: &str = include_str!("page.css");
+
+/// What the page can do beyond being read.
+const SCRIPT: &str = include_str!("page.js");
 
 /// From this number of sections on, the page starts with a list of them.
 const CONTENTS_FROM: usize = 3;
@@ -21,11 +26,12 @@ const CONTENTS_FROM: usize = 3;
 #[must_use]
 pub fn to_html(report: &Report) -> String {
     let mut numbers = Numbers::default();
+    let anchors = anchors(&report.sections);
     let sections: String = report
         .sections
         .iter()
-        .enumerate()
-        .map(|(index, part)| section(index, part, &mut numbers))
+        .zip(&anchors)
+        .map(|(part, anchor)| section(anchor, part, &mut numbers))
         .collect();
     let subtitle = if report.subtitle.is_empty() {
         String::new()
@@ -40,15 +46,46 @@ pub fn to_html(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta http-equiv=\"Content-Security-Policy\" \
-         content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+         content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+         script-src 'sha256-{hash}'\">\n\
          <title>{title}</title>\n<style>\n{palette}{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <header>\n<h1>{title}</h1>\n{subtitle}</header>\n{verdicts}{contents}{sections}</main>\n\
-         </body>\n</html>\n",
+         <script>{SCRIPT}</script>\n</body>\n</html>\n",
         title = xml(&report.title),
         palette = svg::palette::style(),
         verdicts = verdicts(&report.verdicts),
-        contents = contents(&report.sections),
+        contents = contents(&report.sections, &anchors),
+        hash = script_hash(),
     )
+}
+
+/// The anchor of a section with this title, in the page and in Markdown on GitHub, as long as no section
+/// before it has the same title. A link to it is `[words](#anchor)`.
+#[must_use]
+pub fn anchor(title: &str) -> String {
+    escape::anchor(title)
+}
+
+/// The anchors of all sections, no two alike.
+fn anchors(sections: &[Section]) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::with_capacity(sections.len());
+    for section in sections {
+        let anchor = anchor(&section.title);
+        let again = (1..).map(|n| format!("{anchor}-{n}"));
+        let free = std::iter::once(anchor.clone()).chain(again);
+        anchors.extend(free.into_iter().find(|name| !anchors.contains(name)));
+    }
+    anchors
+}
+
+/// The hash by which the page allows its script and no other.
+fn script_hash() -> String {
+    let hash = Sha256Hex::hash_bytes(SCRIPT.as_bytes()).to_string();
+    let digits = hash.as_bytes().chunks_exact(2);
+    let bytes: Vec<u8> = digits
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    STANDARD.encode(bytes)
 }
 
 fn verdicts(verdicts: &[VerdictLine]) -> String {
@@ -83,32 +120,25 @@ fn verdicts(verdicts: &[VerdictLine]) -> String {
     format!("<ul class=\"verdicts\">\n{items}</ul>\n")
 }
 
-fn contents(sections: &[Section]) -> String {
+fn contents(sections: &[Section], anchors: &[String]) -> String {
     if sections.len() < CONTENTS_FROM {
         return String::new();
     }
     let items: String = sections
         .iter()
-        .enumerate()
-        .map(|(index, section)| {
+        .zip(anchors)
+        .map(|(section, anchor)| {
             let title = xml(&section.title);
-            format!(
-                "<li><a href=\"#{}\">{title}</a></li>\n",
-                anchor(index, section)
-            )
+            format!("<li><a href=\"#{}\">{title}</a></li>\n", xml(anchor))
         })
         .collect();
     format!("<nav aria-label=\"Contents\">\n<ol>\n{items}</ol>\n</nav>\n")
 }
 
-fn anchor(index: usize, section: &Section) -> String {
-    format!("s{}-{}", index + 1, slug(&section.title))
-}
-
-fn section(index: usize, section: &Section, numbers: &mut Numbers) -> String {
+fn section(anchor: &str, section: &Section, numbers: &mut Numbers) -> String {
     format!(
         "<section id=\"{}\">\n<h2>{}</h2>\n{}</section>\n",
-        anchor(index, section),
+        xml(anchor),
         xml(&section.title),
         blocks(&section.blocks, numbers)
     )
@@ -120,6 +150,8 @@ fn blocks(blocks: &[Block], numbers: &mut Numbers) -> String {
 
 fn block(block: &Block, numbers: &mut Numbers) -> String {
     match block {
+        Block::Heading(text) => format!("<h3>{}</h3>\n", xml(text)),
+        Block::Verdicts(claims) => verdicts(claims),
         Block::Paragraph(text) => format!("<p>{}</p>\n", inline::to_html(text)),
         Block::Table(part) => table(part, numbers.next_table()),
         Block::Figure(part) => figure(part, numbers.next_figure()),
@@ -160,6 +192,15 @@ fn caption(element: &str, kind: &str, number: usize, text: &str) -> String {
 }
 
 fn table(table: &Table, number: usize) -> String {
+    format!(
+        "<figure class=\"table\" id=\"table-{number}\">\n{}{}</figure>\n",
+        caption("figcaption", "Table", number, &table.caption),
+        cells(table)
+    )
+}
+
+/// The rows and columns of a table, which scroll sideways where there is no room.
+fn cells(table: &Table) -> String {
     let class = |column: usize| match table.columns[column].align {
         Align::Left => "",
         Align::Right => " class=\"r\"",
@@ -205,10 +246,8 @@ fn table(table: &Table, number: usize) -> String {
         })
         .collect();
     format!(
-        "<figure class=\"table\" id=\"table-{number}\">\n{}<div class=\"scroll\" tabindex=\"0\">\n\
-         <table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n\
-         </figure>\n",
-        caption("figcaption", "Table", number, &table.caption)
+        "<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr>{head}</tr></thead>\n\
+         <tbody>\n{rows}</tbody>\n</table>\n</div>\n"
     )
 }
 
@@ -218,10 +257,14 @@ fn figure(figure: &Figure, number: usize) -> String {
         format!("<div class=\"{class} scroll\">{svg}</div>\n")
     };
     format!(
-        "<figure id=\"figure-{number}\">\n{}{}{}</figure>\n",
+        "<figure id=\"figure-{number}\">\n{}{}{}{}</figure>\n",
         draw(svg::WIDE, "wide"),
         draw(svg::NARROW, "narrow"),
-        caption("figcaption", "Figure", number, &figure.caption)
+        caption("figcaption", "Figure", number, &figure.caption),
+        values(&figure.chart).map_or_else(String::new, |table| {
+            let cells = cells(&table);
+            format!("<details class=\"values\">\n<summary>Values</summary>\n{cells}</details>\n")
+        })
     )
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod html;
 mod markdown;
 mod table_text;
+mod values;
 
 mod assets;
 mod escape;
@@ -22,7 +23,7 @@ pub use figure::{
     Annotation, Axis, Best, Chart, DifferencePlot, DifferenceRow, DotMark, DotPlot, DotRow, Figure,
     Heatmap, LineChart, LineStyle, Marker, Point, ReferenceLine, RowKind, Scale, Series, Spread,
 };
-pub use html::to_html;
+pub use html::{anchor, to_html};
 pub use inline::escape_inline;
 pub use markdown::to_markdown;
 pub use png::heatmap_png;

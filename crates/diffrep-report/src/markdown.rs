@@ -1,7 +1,7 @@
 //! Markdown as GitHub renders it.
 
 use crate::assets::{Numbers, figure_file, picture_file};
-use crate::document::{Block, ImageGrid, NoteKind, Report};
+use crate::document::{Block, ImageGrid, NoteKind, Report, VerdictLine};
 use crate::escape::{markdown, markdown_line_start, single_line, url_path, xml};
 use crate::inline;
 use crate::table::{Align, Table};
@@ -20,24 +20,25 @@ pub fn to_markdown(report: &Report, asset_prefix: &str) -> String {
         parts: vec![format!("# {}", markdown(&report.title))],
     };
     writer.paragraph(&report.subtitle);
-    let verdicts: Vec<String> = report
-        .verdicts
-        .iter()
-        .map(|verdict| {
-            let evidence = match inline::to_markdown(&verdict.evidence) {
-                evidence if evidence.is_empty() => evidence,
-                evidence => format!("<br>{evidence}"),
-            };
-            let claim = inline::to_markdown(&verdict.claim);
-            format!("- **{}** — {claim}{evidence}", verdict.answer.word())
-        })
-        .collect();
-    writer.push(verdicts.join("\n"));
+    writer.push(verdicts(&report.verdicts));
     for section in &report.sections {
         writer.push(format!("## {}", markdown(&section.title)));
         writer.blocks(&section.blocks);
     }
     format!("{}\n", writer.parts.join("\n\n"))
+}
+
+/// Claims as a list.
+fn verdicts(verdicts: &[VerdictLine]) -> String {
+    let lines = verdicts.iter().map(|verdict| {
+        let evidence = match inline::to_markdown(&verdict.evidence) {
+            evidence if evidence.is_empty() => evidence,
+            evidence => format!("<br>{evidence}"),
+        };
+        let claim = inline::to_markdown(&verdict.claim);
+        format!("- **{}** — {claim}{evidence}", verdict.answer.word())
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 struct Writer {
@@ -78,6 +79,8 @@ impl Writer {
 
     fn block(&mut self, block: &Block) {
         match block {
+            Block::Heading(text) => self.push(format!("### {}", markdown(text))),
+            Block::Verdicts(claims) => self.push(verdicts(claims)),
             Block::Paragraph(text) => self.paragraph(text),
             Block::Table(table) => {
                 let number = self.numbers.next_table();

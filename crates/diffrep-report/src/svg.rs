@@ -16,7 +16,9 @@ mod place;
 mod rows;
 mod scale;
 
-pub(crate) use number::is_drawable;
+pub(crate) use line::name_of;
+pub(crate) use marks::with_interval;
+pub(crate) use number::{is_drawable, readable};
 
 use crate::escape::xml;
 use crate::figure::Chart;
@@ -61,7 +63,7 @@ pub fn to_svg(chart: &Chart) -> String {
 pub(crate) fn inline(chart: &Chart, width: f64, id: &str) -> String {
     let drawing = draw(chart, width);
     // A drawing that could not fit is scrolled sideways instead of shrunk beyond reading.
-    let least = number::short((drawing.width * 0.85).min(drawing.width - 1.0));
+    let least = number::short((drawing.width * 0.92).min(drawing.width - 1.0));
     let size = format!(
         " style=\"min-width:{}px;max-width:{}px\"",
         if drawing.width > width { &least } else { "0" },

@@ -80,6 +80,12 @@ fn report(words: &str) -> Report {
         sections: vec![Section {
             title: words.into(),
             blocks: vec![
+                Block::Heading(words.into()),
+                Block::Verdicts(vec![VerdictLine {
+                    claim: words.into(),
+                    answer: Answer::Yes,
+                    evidence: words.into(),
+                }]),
                 Block::Paragraph(words.into()),
                 Block::Table(bad.clone()),
                 figure(),
@@ -150,9 +156,10 @@ fn tables_as_text_and_csv() {
 #[test]
 fn the_page_needs_nothing_beside_itself() {
     let html = to_html(&report("words"));
-    for outside in ["<script", "src=\"http", "<link", "@import", "url("] {
+    for outside in ["<script src", "src=\"http", "<link", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
+    assert_eq!(html.matches("<script").count(), 1);
     assert!(html.contains("src=\"data:image/png;base64,iVBORw0KGgo"));
     assert!(html.contains("prefers-color-scheme:dark"));
     let mut ids: Vec<&str> = html
@@ -202,7 +209,7 @@ fn hostile_words_stay_words() {
     let report = report(HOSTILE);
     check(&report).expect("words are no reason to fail");
     let html = to_html(&report);
-    assert!(!html.contains("<script"));
+    assert_eq!(html.matches("<script").count(), 1, "the page's own");
     assert!(!html.contains("href=\"javascript"));
     assert!(!html.contains('\u{1b}'));
     // Between tags and quotes nothing of the words may be left unescaped.
@@ -233,12 +240,72 @@ fn hostile_words_stay_words() {
             "{name}"
         );
     }
-    let Block::Table(table) = &report.sections[0].blocks[1] else {
+    let Block::Table(table) = &report.sections[0].blocks[3] else {
         panic!("a table");
     };
     let text = to_terminal_table(table);
     assert!(!text.contains('\u{1b}'));
     assert_eq!(text.lines().count(), 2 + 2 + table.rows.len());
+}
+
+#[test]
+fn sections_may_be_linked_to_and_hold_headings_and_claims() {
+    let section = |title: &str, blocks| Section {
+        title: title.into(),
+        blocks,
+    };
+    let claim = VerdictLine {
+        claim: "It **holds**".into(),
+        answer: Answer::No,
+        evidence: "see [the table](#b-one-more)".into(),
+    };
+    let report = Report {
+        sections: vec![
+            section("A", vec![Block::Heading("Heads & more".into())]),
+            section("B: one more", vec![Block::Verdicts(vec![claim])]),
+            section("A", vec![]),
+        ],
+        ..Report::default()
+    };
+    let html = to_html(&report);
+    for anchor in ["a", "b-one-more", "a-1"] {
+        assert!(
+            html.contains(&format!("<section id=\"{anchor}\">")),
+            "{anchor}"
+        );
+        assert!(
+            html.contains(&format!("<a href=\"#{anchor}\">")),
+            "{anchor}"
+        );
+    }
+    assert!(html.contains("<h3>Heads &amp; more</h3>"));
+    assert!(html.contains("<li class=\"no\">"));
+    let markdown = to_markdown(&report, "");
+    assert!(markdown.contains("\n### Heads \\& more\n"), "{markdown}");
+    assert!(markdown.contains("- **Does not** — It **holds**<br>see [the table](#b-one-more)"));
+    assert_eq!(anchor("B: one more"), "b-one-more");
+}
+
+#[test]
+fn a_line_chart_has_its_values_in_a_table() {
+    let html = to_html(&report("words"));
+    let (_, values) = html
+        .split_once("<details class=\"values\">")
+        .expect("values");
+    let (values, _) = values.split_once("</details>").expect("closed");
+    assert!(values.contains("<summary>Values</summary>"), "{values}");
+    let Chart::Line(chart) = chart("words") else {
+        panic!("a line chart");
+    };
+    let places: std::collections::BTreeSet<u64> = chart
+        .series
+        .iter()
+        .flat_map(|series| series.points.iter().map(|point| point.x.to_bits()))
+        .collect();
+    assert_eq!(values.matches("<tr>").count(), 1 + places.len());
+    for series in &chart.series {
+        assert!(html.contains(&format!("data-name=\"{}\"", series.name)));
+    }
 }
 
 #[test]

@@ -342,7 +342,7 @@ fn assert_drawing(svg: &Element) -> Result<(), TestCaseError> {
         prop_assert!(!matches!(element.name.as_str(), "script" | "b"));
         for (key, value) in &element.attributes {
             prop_assert!(!key.starts_with("on"), "{key}");
-            if !matches!(key.as_str(), "class" | "font-family" | "id") {
+            if !matches!(key.as_str(), "class" | "font-family" | "id" | "data-name") {
                 prop_assert!(
                     !value.contains("NaN") && !value.contains("inf"),
                     "{key}={value}"

@@ -4,13 +4,27 @@
 use serde::{Deserialize, Serialize};
 
 /// The named beta schedules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Ho et al.: beta from 1e-4 to 0.02 at T = 1000, scaled by 1000/T.
     Linear,
     /// Nichol & Dhariwal: squared cosine of alpha-bar, beta at most 0.999.
     Cosine,
+    /// Evenly spaced betas, whatever the number of steps (`linear` of diffusers).
+    LinearBetween {
+        /// beta of t = 0.
+        first: f64,
+        /// beta of the last timestep.
+        last: f64,
+    },
+    /// Evenly spaced square roots of betas (`scaled_linear` of diffusers, Stable Diffusion's).
+    ScaledLinear {
+        /// beta of t = 0.
+        first: f64,
+        /// beta of the last timestep.
+        last: f64,
+    },
 }
 
 /// Why a schedule or a timestep is refused.
@@ -74,6 +88,9 @@ pub struct Schedule {
     pub posterior_mean_coef2: Vec<f64>,
     /// The timestep the network is told at each index: the identity unless respaced.
     pub timestep_map: Vec<usize>,
+    /// What a timestep is multiplied by before the network is told it; 1 but for networks of
+    /// improved-diffusion (`rescale_timesteps`).
+    pub timestep_scale: f64,
 }
 
 impl Schedule {
@@ -128,11 +145,40 @@ impl Schedule {
     }
 
     /// The named schedule with `steps` timesteps.
+    ///
+    /// # Panics
+    ///
+    /// For fewer timesteps than it can have, and for betas outside 0 to 1.
     pub fn new(kind: ScheduleKind, steps: usize) -> Self {
         match kind {
             ScheduleKind::Linear => Self::linear(steps),
             ScheduleKind::Cosine => Self::cosine(steps),
+            ScheduleKind::LinearBetween { first, last } => {
+                Self::linear_between(steps, first, last).expect("betas in 0 to 1")
+            }
+            ScheduleKind::ScaledLinear { first, last } => {
+                Self::scaled_linear(steps, first, last).expect("betas in 0 to 1")
+            }
         }
+    }
+
+    /// The same process, with the network told t * 1000 / steps if `rescaled`.
+    #[must_use]
+    pub fn with_rescaled(mut self, rescaled: bool) -> Self {
+        self.timestep_scale = match rescaled {
+            true => 1000.0 / self.steps() as f64,
+            false => 1.0,
+        };
+        self
+    }
+
+    /// What the network is told at timestep `t` of this schedule.
+    ///
+    /// # Panics
+    ///
+    /// When `t` is not below [`steps`](Self::steps).
+    pub fn told(&self, t: usize) -> f32 {
+        (self.timestep_map[t] as f64 * self.timestep_scale) as f32
     }
 
     /// All coefficients from given betas.
@@ -192,6 +238,7 @@ impl Schedule {
             posterior_log_variance_clipped,
             posterior_variance,
             timestep_map: (0..steps).collect(),
+            timestep_scale: 1.0,
             alphas_cumprod_next,
             alphas_cumprod_prev,
             alphas_cumprod,

@@ -90,5 +90,6 @@ pub fn respaced(base: &Schedule, spacing: &Spacing) -> Result<Schedule, Schedule
     }
     let mut schedule = Schedule::from_betas(betas)?;
     schedule.timestep_map = spacing.kept.iter().map(|&t| base.timestep_map[t]).collect();
+    schedule.timestep_scale = base.timestep_scale;
     Ok(schedule)
 }

@@ -1,10 +1,12 @@
 //! Reading a finished store.
 
-use std::io;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use diffrep_artifact::ArtifactError;
+
 use crate::shard::Shard;
-use crate::spec::{read_manifest, shard_path};
+use crate::spec::{read_manifest, shard_number, shard_path};
 use crate::{ColumnSpec, StoreError, StoreSpec};
 
 /// A finished store, memory-mapped. It may be shared between threads.
@@ -28,24 +30,23 @@ impl Store {
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, StoreError> {
         let dir = dir.as_ref();
         let spec = read_manifest(dir)?;
-        let mut shards = Vec::with_capacity(spec.shard_count());
-        let mut missing = Vec::new();
-        for range in spec.shards() {
-            match Shard::open(dir, &spec, range) {
-                Ok(shard) => shards.push(shard),
-                Err(StoreError::Map { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    missing.push(range.index);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if let Some(&first) = missing.first() {
+        // By the names in the folder, because a damaged manifest may announce more shards than can be looked for.
+        let present = shards_present(dir, spec.shard_count())?;
+        if present.len() < spec.shard_count() {
+            let numbers = present.iter().enumerate();
+            let first = numbers
+                .take_while(|(number, index)| number == *index)
+                .count();
             return Err(StoreError::Missing {
-                missing: missing.len(),
+                missing: spec.shard_count() - present.len(),
                 total: spec.shard_count(),
                 first: shard_path(dir, first),
             });
         }
+        let shards = spec
+            .shards()
+            .map(|range| Shard::open(dir, &spec, range))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut ids = Vec::with_capacity(spec.samples);
         let mut labels = Vec::with_capacity(spec.samples);
         for (range, shard) in spec.shards().zip(&shards) {
@@ -108,6 +109,21 @@ impl Store {
     pub fn verify(&self) -> Result<(), StoreError> {
         self.shards.iter().try_for_each(Shard::verify)
     }
+}
+
+/// The numbers below `count` of the shards that lie in `dir`.
+fn shards_present(dir: &Path, count: usize) -> Result<BTreeSet<usize>, StoreError> {
+    let failed = |source| ArtifactError::Read {
+        path: dir.to_path_buf(),
+        source,
+    };
+    let mut present = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        present.extend(name.to_str().and_then(shard_number));
+    }
+    present.retain(|&number| number < count);
+    Ok(present)
 }
 
 /// One column of a [`Store`]: a row-major `[len, dim]` matrix.

@@ -247,6 +247,13 @@ pub(crate) fn shard_name(index: usize) -> String {
     format!("shard-{index:05}.safetensors")
 }
 
+/// The number of the shard that a file of this name is, if it is one.
+pub(crate) fn shard_number(name: &str) -> Option<usize> {
+    let digits = name.strip_prefix("shard-")?.strip_suffix(".safetensors")?;
+    let number = digits.parse().ok()?;
+    (shard_name(number) == name).then_some(number)
+}
+
 /// Reads and checks the manifest of `dir`.
 pub(crate) fn read_manifest(dir: &Path) -> Result<StoreSpec, StoreError> {
     /// What every version has, read first so that another version is named as such.
@@ -333,6 +340,15 @@ mod tests {
             [10]
         );
         assert!(shard_path(Path::new("x"), 7).ends_with("shard-00007.safetensors"));
+        assert_eq!(shard_number("shard-00007.safetensors"), Some(7));
+        assert_eq!(shard_number("shard-123456.safetensors"), Some(123_456));
+        for other in [
+            "shard-7.safetensors",
+            "shard-+0007.safetensors",
+            "shard-00007.lock",
+        ] {
+            assert_eq!(shard_number(other), None);
+        }
     }
 
     #[test]

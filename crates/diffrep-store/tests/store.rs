@@ -168,6 +168,28 @@ fn an_unfinished_store_is_refused_with_its_first_missing_shard() {
 }
 
 #[test]
+fn a_manifest_that_announces_more_shards_than_a_folder_can_hold_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    write_all(dir.path(), spec(FeatureDtype::F32));
+    let path = dir.path().join("manifest.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["spec"]["samples"] = 1_000_000_000_000_000_u64.into();
+    manifest["spec"]["shard_rows"] = 1.into();
+    fs::write(&path, manifest.to_string()).unwrap();
+    let error = Store::open(dir.path()).unwrap_err();
+    let StoreError::Missing {
+        missing: 999_999_999_999_997,
+        total: 1_000_000_000_000_000,
+        first,
+    } = error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(first, shard(dir.path(), 3));
+}
+
+#[test]
 fn another_run_may_not_use_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     write_all(dir.path(), spec(FeatureDtype::F32));

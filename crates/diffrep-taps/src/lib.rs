@@ -7,5 +7,5 @@ mod visit;
 
 pub use block::{BlockIndex, TapError, TapInfo, TapSet};
 pub use encoder::{Condition, Encoder, Feedback, Taps};
-pub use timestep::timestep_embedding;
+pub use timestep::{Sinusoids, timestep_embedding};
 pub use visit::{Visit, blocks_evaluated, require_image, resize};

@@ -2,7 +2,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Distribution, Tensor, activation::softmax};
 use diffrep_ops::Activation;
 
-use crate::config::AttentionOrder;
+use crate::config::{AttentionOrder, Details};
 use crate::layers::{Conv1d, GroupNorm, Init, zeroed};
 
 /// `AttentionBlock` of the reference: self-attention over pixels with a skip connection.
@@ -25,10 +25,11 @@ impl AttentionBlock {
         channels: usize,
         heads: usize,
         order: AttentionOrder,
+        details: Details,
         init: Init<'_>,
     ) -> Self {
         Self {
-            norm: GroupNorm::new(channels, init),
+            norm: GroupNorm::new(channels, details, init),
             qkv: Conv1d::new(channels, 3 * channels, init),
             proj_out: zeroed(Conv1d::new(channels, channels, init)),
             heads,

@@ -1,6 +1,6 @@
 //! Constructor arguments of the reference classes, and the blocks they imply.
 
-use diffrep_taps::{BlockIndex, TapInfo};
+use diffrep_taps::{BlockIndex, Sinusoids, TapInfo};
 use serde::{Deserialize, Serialize};
 
 /// How many heads an attention block has.
@@ -43,6 +43,44 @@ pub enum Resample {
     Convolution,
     /// Average pooling down, nearest neighbour up, no weights (`conv_resample = False`).
     Plain,
+}
+
+/// Where implementations of this network differ without having other tensors; guided diffusion's
+/// choices unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Details {
+    /// Groups of every normalisation.
+    pub norm_groups: usize,
+    /// Epsilon of every normalisation.
+    pub norm_eps: f64,
+    /// Whether the timestep's sines stand before its cosines.
+    pub sines_first: bool,
+    /// Taken off the number of frequencies in the exponent of the timestep's embedding: 1 makes the
+    /// last frequency 1/10000.
+    pub frequency_shift: f64,
+    /// Whether strided convolutions pad one row below and one column to the right, rather than one on
+    /// each side.
+    pub pads_after: bool,
+}
+
+impl Default for Details {
+    fn default() -> Self {
+        Self {
+            norm_groups: 32,
+            norm_eps: 1e-5,
+            sines_first: false,
+            frequency_shift: 0.0,
+            pads_after: false,
+        }
+    }
+}
+
+impl Details {
+    /// Whether they are guided diffusion's.
+    pub fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What ends the encoder classifier.
@@ -99,6 +137,9 @@ pub struct UNetConfig {
     pub resample: Resample,
     /// Row order of the attention projections.
     pub attention_order: AttentionOrder,
+    /// What other implementations do otherwise.
+    #[serde(default, skip_serializing_if = "Details::are_usual")]
+    pub details: Details,
 }
 
 /// Why a configuration is refused.
@@ -198,6 +239,7 @@ impl UNetConfig {
             use_scale_shift_norm: true,
             resample: Resample::Residual,
             attention_order: AttentionOrder::Legacy,
+            details: Details::default(),
         }
     }
 
@@ -219,6 +261,15 @@ impl UNetConfig {
     /// Width of the timestep embedding after its MLP.
     pub fn embedding_channels(&self) -> usize {
         4 * self.model_channels
+    }
+
+    /// How timesteps are embedded.
+    pub fn sinusoids(&self) -> Sinusoids {
+        Sinusoids {
+            channels: self.model_channels,
+            sines_first: self.details.sines_first,
+            frequency_shift: self.details.frequency_shift,
+        }
     }
 
     /// Channels at each level.
@@ -277,6 +328,25 @@ impl UNetConfig {
         if self.in_channels == 0 || self.out_channels == 0 || self.num_classes == Some(0) {
             return refuse("in_channels, out_channels and num_classes must be at least 1".into());
         }
+        let Details {
+            norm_groups: groups,
+            norm_eps: eps,
+            frequency_shift: shift,
+            ..
+        } = self.details;
+        if groups == 0 || !(eps > 0.0 && eps < 1.0) {
+            return refuse(format!(
+                "normalisation over {groups} groups with epsilon {eps} is none: expected at least 1 group and an \
+                 epsilon between 0 and 1"
+            ));
+        }
+        // One frequency and a shift of one would be a division by zero.
+        if !(shift >= 0.0 && shift < (self.model_channels / 2) as f64) {
+            return refuse(format!(
+                "a frequency shift of {shift} does not fit {} frequencies",
+                self.model_channels / 2
+            ));
+        }
         let blocks = self.layout(&levels);
         for block in blocks.iter() {
             for layer in &block.layers {
@@ -285,9 +355,9 @@ impl UNetConfig {
                     LayerSpec::Attention { channels } => vec![channels],
                     _ => vec![],
                 };
-                if let Some(channels) = normalised.iter().find(|c| *c % 32 != 0 || **c == 0) {
+                if let Some(channels) = normalised.iter().find(|c| *c % groups != 0 || **c == 0) {
                     return refuse(format!(
-                        "block {} ({}) has {channels} channels, not a multiple of the 32 groups of its normalisation",
+                        "block {} ({}) has {channels} channels, not a multiple of the {groups} groups of its normalisation",
                         block.tap.block, block.tap.name
                     ));
                 }

@@ -7,7 +7,7 @@ use diffrep_ops::Activation;
 
 use crate::attention::AttentionPool;
 use crate::config::{ClassifierPool, Heads, Kind, UNetConfig};
-use crate::layers::{Conv2d, GROUPS, GroupNorm, Init, Linear, zeroed};
+use crate::layers::{Conv2d, GroupNorm, Init, Linear, zeroed};
 
 /// The `out` module of the reference.
 #[derive(Module, Debug)]
@@ -65,11 +65,11 @@ impl Head {
         let outputs = config.out_channels;
         match config.kind {
             Kind::UNet => Self::Map(MapHead {
-                norm: GroupNorm::new(channels, init),
+                norm: GroupNorm::new(channels, config.details, init),
                 conv: zeroed(Conv2d::new([channels, outputs], 3, init)),
             }),
             Kind::Encoder(ClassifierPool::Adaptive) => Self::Adaptive(MapHead {
-                norm: GroupNorm::new(channels, init),
+                norm: GroupNorm::new(channels, config.details, init),
                 conv: zeroed(Conv2d::new([channels, outputs], 1, init)),
             }),
             Kind::Encoder(ClassifierPool::Attention) => {
@@ -78,7 +78,7 @@ impl Head {
                     Heads::Count(count) => channels / count,
                 };
                 Self::Attention(AttentionHead {
-                    norm: GroupNorm::new(channels, init),
+                    norm: GroupNorm::new(channels, config.details, init),
                     pool: AttentionPool::new(side * side, channels, size, outputs, init),
                 })
             }
@@ -86,7 +86,7 @@ impl Head {
                 let second = pool == ClassifierPool::SpatialV2;
                 Self::Spatial(SpatialHead {
                     hidden: Linear::new(means, HIDDEN, init),
-                    norm: second.then(|| GroupNorm::new(HIDDEN, init)),
+                    norm: second.then(|| GroupNorm::new(HIDDEN, config.details, init)),
                     logits: Linear::new(HIDDEN, outputs, init),
                 })
             }
@@ -127,9 +127,9 @@ impl Head {
 /// Group normalisation of `[batch, channels]` vectors, then SiLU.
 fn normalise_rows(norm: &GroupNorm, x: Tensor<2>) -> Tensor<2> {
     let [batch, channels] = x.dims();
-    let grouped = x.reshape([batch, GROUPS, channels / GROUPS]);
+    let grouped = x.reshape([batch, norm.groups, channels / norm.groups]);
     let centred = grouped.clone() - grouped.mean_dim(2);
     let variance = centred.clone().square().mean_dim(2);
-    let normal = (centred / (variance + 1e-5).sqrt()).reshape([batch, channels]);
+    let normal = (centred / (variance + norm.eps).sqrt()).reshape([batch, channels]);
     silu(normal * norm.weight.val().unsqueeze() + norm.bias.val().unsqueeze())
 }

@@ -2,13 +2,11 @@
 //! transposition: `weight` and `bias`, linear weights `[out, in]`.
 
 use burn::module::{Module, Param};
+use burn::tensor::ops::PadMode;
 use burn::tensor::{DType, Device, Distribution, Tensor, module::conv2d, ops::ConvOptions};
 use diffrep_ops::{Activation, PackedConv, conv2d_same};
 
-/// Groups of every normalisation (`GroupNorm32`).
-pub(crate) const GROUPS: usize = 32;
-/// Epsilon of every normalisation.
-const EPS: f64 = 1e-5;
+use crate::config::Details;
 
 /// What parameters begin with.
 #[derive(Clone, Copy)]
@@ -118,9 +116,14 @@ impl Conv2d {
         self.packed = Some(PackedConv::new(weight, bias, [side, side]));
     }
 
-    /// The same with stride 2: `[batch, out, height / 2, width / 2]`.
-    pub(crate) fn forward_strided(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([2, 2], [1, 1], [1, 1], 1);
+    /// The same with stride 2: `[batch, out, height / 2, width / 2]`. Padding is on all sides, or with
+    /// `pads_after` below and to the right.
+    pub(crate) fn forward_strided(&self, x: Tensor<4>, pads_after: bool) -> Tensor<4> {
+        let (x, padding) = match pads_after {
+            false => (x, 1),
+            true => (x.pad((0, 1, 0, 1), PadMode::Constant(0.0)), 0),
+        };
+        let options = ConvOptions::new([2, 2], [padding; 2], [1, 1], 1);
         conv2d(x, self.weight.val(), Some(self.bias.val()), options)
     }
 }
@@ -188,20 +191,26 @@ impl Conv1d {
     }
 }
 
-/// Group normalisation over 32 groups.
+/// Group normalisation.
 #[derive(Module, Debug)]
 pub struct GroupNorm {
     /// `[channels]`
     pub weight: Param<Tensor<1>>,
     /// `[channels]`
     pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) groups: usize,
+    #[module(skip)]
+    pub(crate) eps: f64,
 }
 
 impl GroupNorm {
-    pub(crate) fn new(channels: usize, init: Init<'_>) -> Self {
+    pub(crate) fn new(channels: usize, details: Details, init: Init<'_>) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::ones([channels], init.device())),
             bias: Param::from_tensor(Tensor::zeros([channels], init.device())),
+            groups: details.norm_groups,
+            eps: details.norm_eps,
         }
     }
 
@@ -210,7 +219,7 @@ impl GroupNorm {
         let [batch, channels, ..] = x.dims();
         let scale = self.weight.val().unsqueeze::<2>().expand([batch, channels]);
         let shift = self.bias.val().unsqueeze::<2>().expand([batch, channels]);
-        normalise(x, scale, shift, activation)
+        self.normalise(x, scale, shift, activation)
     }
 
     /// Normalises, multiplies by 1 + `scale`, adds `shift` (both `[batch, channels]` or
@@ -230,20 +239,21 @@ impl GroupNorm {
             scale.expand([batch, channels]),
             shift.expand([batch, channels]),
         );
-        normalise(x, scale, shift, activation)
+        self.normalise(x, scale, shift, activation)
     }
-}
 
-/// In f32 whatever the type of the map, as `GroupNorm32` of the reference.
-fn normalise(
-    x: Tensor<4>,
-    scale: Tensor<2>,
-    shift: Tensor<2>,
-    activation: Activation,
-) -> Tensor<4> {
-    let dtype = x.dtype();
-    let x = x.cast(DType::F32);
-    diffrep_ops::group_norm(x, scale, shift, GROUPS, EPS, activation).cast(dtype)
+    /// In f32 whatever the type of the map, as `GroupNorm32` of the reference.
+    fn normalise(
+        &self,
+        x: Tensor<4>,
+        scale: Tensor<2>,
+        shift: Tensor<2>,
+        activation: Activation,
+    ) -> Tensor<4> {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        diffrep_ops::group_norm(x, scale, shift, self.groups, self.eps, activation).cast(dtype)
+    }
 }
 
 /// Sets every parameter of a layer to zero, as the reference does for the last layer of each

@@ -16,8 +16,8 @@ mod unet;
 
 pub use attention::{AttentionBlock, AttentionPool};
 pub use config::{
-    AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Direction, Heads, Kind,
-    LayerSpec, Resample, UNetConfig,
+    AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Details, Direction, Heads,
+    Kind, LayerSpec, Resample, UNetConfig,
 };
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::config::{
-    AttentionOrder, ClassifierPool, ConfigError, Heads, Kind, Resample, UNetConfig,
+    AttentionOrder, ClassifierPool, ConfigError, Details, Heads, Kind, Resample, UNetConfig,
 };
 
 /// Keyword arguments of `guided_diffusion.unet.UNetModel` or `EncoderUNetModel`, with their
@@ -107,6 +107,7 @@ impl TryFrom<ReferenceArgs> for UNetConfig {
             } else {
                 AttentionOrder::Legacy
             },
+            details: Details::default(),
         };
         config.blocks()?;
         Ok(config)

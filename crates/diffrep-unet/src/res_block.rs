@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation::silu};
 use diffrep_ops::{Activation, double, halve};
 
-use crate::config::Direction;
+use crate::config::{Details, Direction};
 use crate::layers::{Conv2d, GroupNorm, Init, Linear, zeroed};
 
 /// `ResBlock` of the reference: two convolutions around the timestep's scale and shift, a skip
@@ -33,14 +33,15 @@ impl ResBlock {
         embedding: usize,
         scale_shift: bool,
         resample: Option<Direction>,
+        details: Details,
         init: Init<'_>,
     ) -> Self {
         let modulation = if scale_shift { 2 * outputs } else { outputs };
         Self {
-            in_norm: GroupNorm::new(inputs, init),
+            in_norm: GroupNorm::new(inputs, details, init),
             in_conv: Conv2d::new([inputs, outputs], 3, init),
             emb: Linear::new(embedding, modulation, init),
-            out_norm: GroupNorm::new(outputs, init),
+            out_norm: GroupNorm::new(outputs, details, init),
             out_conv: zeroed(Conv2d::new([outputs, outputs], 3, init)),
             skip_connection: (inputs != outputs).then(|| Conv2d::new([inputs, outputs], 1, init)),
             resample,
@@ -117,6 +118,8 @@ pub struct ResampleLayer {
     pub conv: Option<Conv2d>,
     #[module(skip)]
     pub(crate) direction: Direction,
+    #[module(skip)]
+    pads_after: bool,
 }
 
 impl ResampleLayer {
@@ -124,9 +127,11 @@ impl ResampleLayer {
         channels: usize,
         direction: Direction,
         convolve: bool,
+        details: Details,
         init: Init<'_>,
     ) -> Self {
         Self {
+            pads_after: details.pads_after,
             conv: convolve.then(|| Conv2d::new([channels, channels], 3, init)),
             direction,
         }
@@ -143,7 +148,7 @@ impl ResampleLayer {
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match (&self.conv, self.direction) {
             (None, direction) => change(x, direction),
-            (Some(conv), Direction::Down) => conv.forward_strided(x),
+            (Some(conv), Direction::Down) => conv.forward_strided(x, self.pads_after),
             (Some(conv), Direction::Up) => conv.forward(change(x, Direction::Up)),
         }
     }

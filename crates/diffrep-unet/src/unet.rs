@@ -3,9 +3,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
-use diffrep_taps::{
-    BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, resize, timestep_embedding,
-};
+use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps, resize};
 
 use crate::attention::AttentionBlock;
 use crate::config::{BlockSpec, ConfigError, LayerSpec, Resample, UNetConfig};
@@ -147,6 +145,7 @@ impl UNetConfig {
                 self.embedding_channels(),
                 self.use_scale_shift_norm,
                 resample,
+                self.details,
                 init,
             )),
             LayerSpec::Attention { channels } => {
@@ -155,6 +154,7 @@ impl UNetConfig {
                     channels,
                     heads,
                     self.attention_order,
+                    self.details,
                     init,
                 ))
             }
@@ -163,7 +163,13 @@ impl UNetConfig {
                 direction,
             } => {
                 let convolve = self.resample == Resample::Convolution;
-                Layer::Resample(ResampleLayer::new(channels, direction, convolve, init))
+                Layer::Resample(ResampleLayer::new(
+                    channels,
+                    direction,
+                    convolve,
+                    self.details,
+                    init,
+                ))
             }
         }
     }
@@ -334,7 +340,7 @@ impl UNet {
             [1, batch].contains(&t.dims()[0]),
             "one timestep for each image, or one for all"
         );
-        let embedding = timestep_embedding(t.clone(), self.config.model_channels);
+        let embedding = self.config.sinusoids().of(t.clone());
         let embedding = self
             .time_embed
             .second

@@ -2,33 +2,33 @@
 
 /// `key = value` below a `[section]` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// For example `dev-dependencies`; empty above the first header.
-    pub(super) section: &'a str,
+    pub(crate) section: &'a str,
     /// For example `rayon.workspace`.
-    pub(super) key: &'a str,
+    pub(crate) key: &'a str,
     /// All of the value, over however many lines, without the comment behind it.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Whether a comment follows on the value's last line.
-    pub(super) commented: bool,
+    pub(crate) commented: bool,
     /// Line of the key, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 impl Entry<'_> {
     /// The key up to the first dot: of a dependency, its name.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.key.split('.').next().unwrap_or(self.key)
     }
 
     /// The value without quotes.
-    pub(super) fn string(&self) -> &str {
+    pub(crate) fn string(&self) -> &str {
         self.value.trim_matches(['"', '\''])
     }
 
     /// Whether this entry is in the table of dependencies `kind` (`dependencies`,
     /// `dev-dependencies`), for every target or for one.
-    pub(super) fn is_in(&self, kind: &str) -> bool {
+    pub(crate) fn is_in(&self, kind: &str) -> bool {
         self.section == kind
             || self
                 .section
@@ -37,7 +37,7 @@ impl Entry<'_> {
     }
 
     /// Whether this entry is a dependency of any kind.
-    pub(super) fn is_dependency(&self) -> bool {
+    pub(crate) fn is_dependency(&self) -> bool {
         ["dependencies", "dev-dependencies", "build-dependencies"]
             .iter()
             .any(|kind| self.is_in(kind))
@@ -45,7 +45,7 @@ impl Entry<'_> {
 }
 
 /// The entries of a manifest in order.
-pub(super) fn entries(text: &str) -> Vec<Entry<'_>> {
+pub(crate) fn entries(text: &str) -> Vec<Entry<'_>> {
     let mut entries = Vec::new();
     let mut section = "";
     let mut lines = text.lines().enumerate();

@@ -3,12 +3,13 @@
 use crate::names::NamedTensor;
 
 /// Modules in which trainers wrap a network, and keys under which files keep it.
-pub(super) const WRAPPERS: [&str; 18] = [
+pub(super) const WRAPPERS: [&str; 19] = [
     "_feature_blocks", // VISSL
     "backbone",        // DINO, mmcv
     "base_encoder",    // MoCo v3
     "base_model",      // VISSL
     "classy_state_dict",
+    "ema", // DiT
     "encoder",
     "encoder_q", // MoCo v1 and v2
     "model",
@@ -26,7 +27,7 @@ pub(super) const WRAPPERS: [&str; 18] = [
 
 /// What stands beside a network in a file, by the first part of its name that is no wrapper, and why
 /// it is left there.
-pub(super) const BESIDE: [(&str, &str); 39] = [
+pub(super) const BESIDE: [(&str, &str); 40] = [
     ("amp", TRAINING),
     ("amp_scaler", TRAINING),
     ("args", TRAINING),
@@ -38,6 +39,7 @@ pub(super) const BESIDE: [(&str, &str); 39] = [
     ("iteration", TRAINING),
     ("loss", TRAINING),
     ("lr_scheduler", TRAINING),
+    ("opt", TRAINING),
     ("optimizer", TRAINING),
     ("queue", TRAINING),
     ("queue2", TRAINING),
@@ -87,6 +89,10 @@ pub(super) enum Dialect {
     Clip,
     /// CLIP in Hugging Face's transformers.
     ClipOfTransformers,
+    /// facebookresearch/DiT.
+    DiT,
+    /// LTH14/mage.
+    Mage,
 }
 
 impl Dialect {
@@ -95,6 +101,10 @@ impl Dialect {
         let has = |key: &str| wanted.iter().any(|tensor| tensor.key == key);
         if has("patch_embed.proj.weight") {
             &[Self::Timm, Self::Clip, Self::ClipOfTransformers]
+        } else if has("x_embedder.proj.weight") {
+            &[Self::DiT]
+        } else if has("token_emb.word_embeddings.weight") {
+            &[Self::Mage]
         } else if has("Conv2d_1a_3x3.conv.weight") {
             &[Self::Inception]
         } else {
@@ -108,6 +118,8 @@ impl Dialect {
             Self::ResNet => "conv1.weight",
             Self::Inception => "Conv2d_1a_3x3.conv.weight",
             Self::Timm => "patch_embed.proj.weight",
+            Self::DiT => "x_embedder.proj.weight",
+            Self::Mage => "token_emb.word_embeddings.weight",
             Self::Clip => "class_embedding",
             Self::ClipOfTransformers => "embeddings.patch_embedding.weight",
         }
@@ -117,7 +129,9 @@ impl Dialect {
     /// values apart.
     pub(super) fn translate(self, name: &str) -> (String, usize) {
         let (swaps, parts): (&[(&str, &str)], &[&str]) = match self {
-            Self::ResNet | Self::Inception | Self::Timm => return (name.into(), 0),
+            Self::ResNet | Self::Inception | Self::Timm | Self::DiT | Self::Mage => {
+                return (name.into(), 0);
+            }
             Self::Clip => (&CLIP, &[]),
             Self::ClipOfTransformers => (&CLIP_OF_TRANSFORMERS, &["q_proj", "k_proj", "v_proj"]),
         };
@@ -144,7 +158,17 @@ impl Dialect {
             heads.clone().find(|(part, _)| *part == first)
         };
         match self {
-            Self::Inception => None,
+            Self::Inception | Self::DiT => None,
+            Self::Mage if MAGE_UNUSED.contains(&first) => Some(UNUSED),
+            Self::Mage if name == "token_emb.position_ids" => Some(COUNTER_OF_PLACES),
+            Self::Mage
+                if first.starts_with("decoder_")
+                    || ["mask_token", "mlm_layer"].contains(&first)
+                    || name.starts_with("vqgan.decoder.") =>
+            {
+                Some(DECODER)
+            }
+            Self::Mage => beside().map(|(_, reason)| *reason),
             Self::ResNet => beside().map(|(_, reason)| *reason),
             Self::Timm if first == "mask_token" || first.starts_with("decoder_") => Some(DECODER),
             Self::Timm => beside().map(|(_, reason)| *reason),
@@ -156,6 +180,15 @@ impl Dialect {
         }
     }
 }
+
+/// Before the weights that a training of DiT steps, beside their moving averages.
+pub(super) const STEPPED: (&str, &str) = ("model.", "weights without a moving average");
+/// Before the averages.
+pub(super) const AVERAGED: &str = "ema.";
+
+/// What MAGE inherits from timm and does not use.
+const MAGE_UNUSED: [&str; 3] = ["cls_token", "patch_embed", "pos_embed"];
+const UNUSED: &str = "a part that its own forward pass does not use";
 
 const COUNTER_OF_PLACES: &str = "the numbers of the positions, which are known";
 

@@ -193,8 +193,10 @@ impl Saved {
 
     fn schedule(&self) -> Schedule {
         match self {
-            Self::Linear(head) => Schedule::new(head.info.schedule, head.info.timesteps),
-            Self::Any(saved) => Schedule::new(saved.info.schedule, saved.info.timesteps),
+            Self::Linear(head) => Schedule::new(head.info.schedule, head.info.timesteps)
+                .with_rescaled(head.info.rescaled),
+            Self::Any(saved) => Schedule::new(saved.info.schedule, saved.info.timesteps)
+                .with_rescaled(saved.info.rescaled),
         }
     }
 }
@@ -289,7 +291,7 @@ fn linear(
     mut on: impl FnMut(usize),
 ) -> Result<Vec<f32>> {
     let info = &saved.info;
-    let schedule = Schedule::new(info.schedule, info.timesteps);
+    let schedule = Schedule::new(info.schedule, info.timesteps).with_rescaled(info.rescaled);
     let taps = network.taps();
     let settings = Settings::new([info.setting], &taps, &schedule)?;
     let head = saved.head(device)?;

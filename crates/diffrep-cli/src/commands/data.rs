@@ -41,6 +41,25 @@ enum BadImageArg {
     Skip,
 }
 
+/// A split by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SplitArg {
+    Train,
+    Validation,
+    Test,
+}
+
+impl SplitArg {
+    /// The split.
+    pub(crate) fn split(self) -> Split {
+        match self {
+            Self::Train => Split::Train,
+            Self::Validation => Split::Validation,
+            Self::Test => Split::Test,
+        }
+    }
+}
+
 /// What is missing from the images that a result is about.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

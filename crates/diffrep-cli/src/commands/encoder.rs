@@ -1,22 +1,27 @@
 //! The network that features are read from: a diffusion model, or one that it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
-use diffrep_backbones::{Backbone, BackboneConfig, Normalised};
+use diffrep_backbones::{Backbone, BackboneConfig, DiT, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
-use diffrep_import::{ImportedLatent, load_backbone, load_latent};
+use diffrep_import::{
+    ImportedLatent, RawCheckpoint, infer_dit, load_backbone, load_first_stage, load_latent,
+};
 use diffrep_latent::{Latent, Latents};
 use diffrep_plan::PlannedBackbone;
+use diffrep_pretrain::{BackboneTraining, TrainingRecord};
 use diffrep_rng::Key;
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 use diffrep_unet::UNet;
 
-use super::input::FitArg;
+use super::architecture::dit_arch;
+use super::input::{FitArg, TRAINING_KEY};
 
 /// What a backbone's pixels are shifted and scaled by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +36,7 @@ pub(crate) enum NormaliseArg {
 pub(crate) enum AnyEncoder {
     Diffusion(UNet),
     Latent(Latent<diffrep_latent::UNet>),
+    DiT(Latent<DiT>),
     Backbone(Normalised<Backbone>),
 }
 
@@ -39,6 +45,7 @@ impl Encoder for AnyEncoder {
         match self {
             Self::Diffusion(network) => network.taps(),
             Self::Latent(network) => network.taps(),
+            Self::DiT(network) => network.taps(),
             Self::Backbone(network) => network.taps(),
         }
     }
@@ -47,6 +54,7 @@ impl Encoder for AnyEncoder {
         match self {
             Self::Diffusion(network) => network.first_stage(image, keys),
             Self::Latent(network) => network.first_stage(image, keys),
+            Self::DiT(network) => network.first_stage(image, keys),
             Self::Backbone(network) => network.first_stage(image, keys),
         }
     }
@@ -61,6 +69,7 @@ impl Encoder for AnyEncoder {
         match self {
             Self::Diffusion(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Latent(network) => network.forward_taps(image, condition, wanted, feedback),
+            Self::DiT(network) => network.forward_taps(image, condition, wanted, feedback),
             Self::Backbone(network) => network.forward_taps(image, condition, wanted, feedback),
         }
     }
@@ -87,28 +96,37 @@ impl OpenBackbone {
         fit: Option<FitArg>,
         device: &Device,
     ) -> Result<Self> {
-        let config = match BackboneConfig::preset(kind) {
-            Some(config) => config,
-            None if kind.ends_with(".json") => read_json(kind)?,
-            None => bail!(
-                "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
-                BackboneConfig::preset_names().join(", ")
-            ),
-        };
+        let config = described(kind)?;
+        ensure!(
+            !matches!(config, BackboneConfig::DiT(_)),
+            "{kind} describes a diffusion transformer, which reads latents: it is no backbone for images"
+        );
         let imported = load_backbone(checkpoint, &config, device)
             .with_context(|| format!("{} as {kind}", checkpoint.display()))?;
         let (size, channels) = imported.network.input();
-        let described = BackboneConfig::preset(kind).is_none();
+        let trained = trained_here(&imported.metadata)?;
+        let published = BackboneConfig::preset(kind).is_some() || trained.is_some();
         ensure!(
-            !described || normalise.is_some() || channels != 3,
+            published
+                || normalise.is_some()
+                || channels != 3
+                || matches!(config, BackboneConfig::Mage(_)),
             "{kind} does not say what its network's pixels are shifted and scaled by: give --normalise"
         );
         let normalise = match normalise {
             Some(NormaliseArg::Imagenet) => Normalise::ImageNet,
             Some(NormaliseArg::Clip) => Normalise::Clip,
             Some(NormaliseArg::Half) => Normalise::UnitRange,
-            // Inception takes -1 to 1.
-            None if matches!(config, BackboneConfig::Inception(_)) => Normalise::UnitRange,
+            // This project trains on -1 to 1.
+            None if trained.is_some() => Normalise::UnitRange,
+            // Inception takes -1 to 1, and MAGE brings those to what its tokenizer takes.
+            None if matches!(
+                config,
+                BackboneConfig::Inception(_) | BackboneConfig::Mage(_)
+            ) =>
+            {
+                Normalise::UnitRange
+            }
             None if kind.starts_with("clip") => Normalise::Clip,
             None if channels == 3 => Normalise::ImageNet,
             None => Normalise::UnitRange,
@@ -117,8 +135,16 @@ impl OpenBackbone {
             channels == 3 || normalise == Normalise::UnitRange,
             "--normalise {normalise:?} is for networks of 3 channels, this one has {channels}"
         );
-        // 256 for 224 pixels, as most evaluations have it.
-        let short_side = (size * 8).div_ceil(7);
+        let mage = matches!(config, BackboneConfig::Mage(_));
+        ensure!(
+            !mage || normalise == Normalise::UnitRange,
+            "--normalise {normalise:?} is not for MAGE, whose tokenizer takes pixels as they are"
+        );
+        // 256 for 224 pixels, as most evaluations have it; MAGE's own has 292 for 256.
+        let (short_side, filter) = match mage {
+            true => (size * 8 / 7, Filter::Bicubic),
+            false => ((size * 8).div_ceil(7), Filter::Bilinear),
+        };
         Ok(Self {
             name: format!(
                 "{} as {}, {normalise:?}",
@@ -131,18 +157,82 @@ impl OpenBackbone {
             },
             preprocess: Preprocess {
                 size,
-                channels: match channels {
-                    1 => Channels::GreyFromColour,
-                    3 => Channels::Rgb,
-                    n => bail!("networks of 1 or 3 channels read images, this one has {n}"),
+                channels: super::input::channels(channels)?,
+                fit: match (fit, trained) {
+                    (Some(fit), _) => fit.into(),
+                    (None, Some(trained)) => trained.config.preprocess.fit,
+                    (None, None) => Fit::ResizeCrop { short_side, filter },
                 },
-                fit: match fit {
-                    None => Fit::ResizeCrop {
-                        short_side,
-                        filter: Filter::Bilinear,
-                    },
-                    Some(fit) => fit.into(),
-                },
+            },
+        })
+    }
+}
+
+/// A diffusion transformer with its checkpoint's hash, as `arch` describes it or its tensors tell.
+pub(crate) fn load_dit(
+    checkpoint: &Path,
+    arch: Option<&Path>,
+    device: &Device,
+) -> Result<(DiT, Sha256Hex)> {
+    let config = match arch {
+        Some(path) => dit_arch(path)?,
+        None => infer_dit(&RawCheckpoint::open(checkpoint)?)?,
+    };
+    let imported = load_backbone(checkpoint, &BackboneConfig::DiT(config), device)?;
+    let Backbone::DiT(network) = imported.network else {
+        bail!("a diffusion transformer was asked for and another network came");
+    };
+    Ok((network, imported.sha256))
+}
+
+/// A diffusion transformer behind its VAE, with what stands for both in a store's key, and how images
+/// become its input.
+pub(crate) struct OpenDiT {
+    pub(crate) network: Latent<DiT>,
+    pub(crate) name: String,
+    pub(crate) preprocess: Preprocess,
+}
+
+impl OpenDiT {
+    /// Loads a checkpoint and the VAE in a folder. Images are of the null class.
+    pub(crate) fn load(
+        [checkpoint, vae]: [&Path; 2],
+        arch: Option<&Path>,
+        latents: Latents,
+        fit: Option<FitArg>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (network, sha256) = load_dit(checkpoint, arch, device)?;
+        let config = network.config();
+        ensure!(
+            config.null_class,
+            "{} has no null class, and labels are not given to networks",
+            checkpoint.display()
+        );
+        let (first_stage, vae_sha256) = load_first_stage(vae, config.image_size, device)?;
+        let made = first_stage.config();
+        ensure!(
+            made.latent_channels == config.in_channels && made.in_channels == 3,
+            "the VAE in {} makes latents of {} channels of images of {}, and {} reads latents of {}",
+            vae.display(),
+            made.latent_channels,
+            made.in_channels,
+            checkpoint.display(),
+            config.in_channels
+        );
+        let told = Sha256Hex::hash_json(&(config, vae_sha256, latents))?;
+        Ok(Self {
+            name: format!("{sha256} behind a VAE, {}", told.short()),
+            preprocess: Preprocess {
+                size: made.image_size,
+                channels: Channels::Rgb,
+                fit: fit.map_or(Fit::CenterCrop, Fit::from),
+            },
+            network: Latent {
+                first_stage: first_stage.packed(),
+                latents,
+                network,
+                condition: Condition::default(),
             },
         })
     }
@@ -245,6 +335,29 @@ impl OpenLatent {
     }
 }
 
+/// A known network by name, or the one that a JSON file describes.
+pub(crate) fn described(kind: &str) -> Result<BackboneConfig> {
+    match BackboneConfig::preset(kind) {
+        Some(config) => Ok(config),
+        None if kind.ends_with(".json") => Ok(read_json(kind)?),
+        None => bail!(
+            "there is no backbone `{kind}`: use {}, or a JSON file that describes one",
+            BackboneConfig::preset_names().join(", ")
+        ),
+    }
+}
+
+/// What a backbone's file says of its training, if this project trained it.
+fn trained_here(
+    metadata: &BTreeMap<String, String>,
+) -> Result<Option<TrainingRecord<BackboneTraining>>> {
+    metadata
+        .get(TRAINING_KEY)
+        .map(|text| serde_json::from_str(text))
+        .transpose()
+        .context("the training record in the checkpoint cannot be read")
+}
+
 /// The network without what lies behind the last block, where that can be taken off.
 pub(crate) fn up_to(encoder: AnyEncoder, last: BlockIndex) -> AnyEncoder {
     match encoder {
@@ -252,6 +365,6 @@ pub(crate) fn up_to(encoder: AnyEncoder, last: BlockIndex) -> AnyEncoder {
         AnyEncoder::Latent(network) => {
             AnyEncoder::Latent(network.map(|network| network.up_to(last).packed()))
         }
-        backbone @ AnyEncoder::Backbone(_) => backbone,
+        whole @ (AnyEncoder::DiT(_) | AnyEncoder::Backbone(_)) => whole,
     }
 }

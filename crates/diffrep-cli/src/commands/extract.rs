@@ -1,27 +1,24 @@
+mod reader;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_datasets::{Preprocess, Split};
 use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
-use diffrep_import::{is_latent, load, read_arch};
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::ProcessSpec;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
 use serde::Serialize;
 
-use crate::commands::data::DataArgs;
-use crate::commands::encoder::{
-    AnyEncoder, LatentSettings, LatentsArg, NormaliseArg, OpenBackbone, OpenLatent, up_to,
-};
-use crate::commands::input::{
-    FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
-};
+use crate::commands::data::{DataArgs, SplitArg};
+use crate::commands::encoder::{AnyEncoder, LatentsArg, NormaliseArg, up_to};
+use crate::commands::input::{FitArg, PrecisionArg};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
+use reader::Reader;
 
 /// Write features of images for any set of timesteps, blocks and pools.
 ///
@@ -39,6 +36,7 @@ use crate::printer::{Printer, human_duration};
     diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --t 150 --block 18 --pool 2 --out f\n  \
     diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --size 256 --prompt \"a photo of a bird\" \\\n      \
     --t 150 --block 15 --out f\n  \
+    diffrep extract photos/ --checkpoint DiT-XL-2-256x256.pt --vae sd-vae-ft-ema/ --t 90 --block 14 --out f\n  \
     diffrep extract photos/ --backbone resnet50 --checkpoint swav_800ep.pth.tar --block 16 --pool 1 --out f")]
 pub(crate) struct ExtractArgs {
     #[command(flatten)]
@@ -46,7 +44,7 @@ pub(crate) struct ExtractArgs {
     /// Which split: train, validation or test.
     #[arg(long, default_value = "train")]
     split: SplitArg,
-    /// The diffusion model: a file, or for Stable Diffusion 1 and 2 also a diffusers folder.
+    /// The diffusion model: a .pt, .ckpt or .safetensors file, or a folder that diffusers wrote.
     #[arg(long)]
     checkpoint: PathBuf,
     /// Its architecture as the reference's constructor arguments, where the file does not tell; for
@@ -61,13 +59,17 @@ pub(crate) struct ExtractArgs {
     /// training without it.
     #[arg(long, value_name = "PIXELS", conflicts_with = "backbone")]
     size: Option<usize>,
-    /// Latents of Stable Diffusion: the mean of their distribution, or a sample drawn by seed, image
+    /// The VAE that a diffusion transformer (DiT) was trained behind: a folder of diffusers with an
+    /// AutoencoderKL, such as sd-vae-ft-ema, or a pipeline's.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "backbone")]
+    vae: Option<PathBuf>,
+    /// Latents of Stable Diffusion or a DiT: the mean of their distribution, or a sample drawn by seed, image
     /// and draw.
     #[arg(long, default_value = "mean", conflicts_with = "backbone")]
     latents: LatentsArg,
     /// Read features from another kind of network than a diffusion model, from clean images: resnet50,
-    /// vit_base_patch16 and others, or a JSON file that describes one. --checkpoint is then what
-    /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE or CLIP published.
+    /// vit_base_patch16, mage_vit_base and others, or a JSON file that describes one. --checkpoint is then what
+    /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE, CLIP or MAGE published.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["t", "arch", "precision", "schedule"])]
     backbone: Option<String>,
     /// What a backbone's pixels are shifted and scaled by; clip for CLIP and imagenet for others without
@@ -93,10 +95,11 @@ pub(crate) struct ExtractArgs {
     /// What the network computes with; f16 and bf16 are for GPUs, and slower than f32 on a CPU.
     #[arg(long, default_value = "f32")]
     precision: PrecisionArg,
-    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
-    /// or else linear.
-    #[arg(long, value_parser = super::pretrain::parse_schedule)]
-    schedule: Option<ScheduleKind>,
+    /// Noise schedule of the model: linear, cosine or scaled_linear, with :STEPS where it has not 1000
+    /// timesteps and :rescaled where it is told thousandths, as in cosine:4000:rescaled. Without it the
+    /// one written in the checkpoint or beside it, or else linear.
+    #[arg(long)]
+    schedule: Option<ProcessSpec>,
     /// How images are brought to the network's size; without it as in the network's training, or
     /// else crop.
     #[arg(long)]
@@ -185,13 +188,6 @@ impl std::str::FromStr for BlockArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SplitArg {
-    Train,
-    Validation,
-    Test,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum DtypeArg {
     F32,
     F16,
@@ -200,12 +196,7 @@ enum DtypeArg {
 
 pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let split = match args.split {
-        SplitArg::Train => Split::Train,
-        SplitArg::Validation => Split::Validation,
-        SplitArg::Test => Split::Test,
-    };
-    let dataset = args.data.open(split)?;
+    let dataset = args.data.open(args.split.split())?;
     let dataset = match args.limit {
         Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
         None => dataset,
@@ -309,14 +300,6 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
-/// A network with all that is needed to read features from it.
-struct Reader {
-    network: AnyEncoder,
-    name: String,
-    preprocess: Preprocess,
-    schedule: Schedule,
-}
-
 impl ExtractArgs {
     /// That a scheduler may start several of this command.
     pub(crate) fn check_shared(&self) -> Result<()> {
@@ -325,77 +308,6 @@ impl ExtractArgs {
             "leave --worker out: each worker finds its place by what the scheduler tells it"
         );
         Ok(())
-    }
-
-    fn reader(&self, device: &Device, printer: Printer) -> Result<Reader> {
-        if let Some(kind) = &self.backbone {
-            let open =
-                OpenBackbone::load(kind, &self.checkpoint, self.normalise, self.fit, device)?;
-            return Ok(Reader {
-                network: AnyEncoder::Backbone(open.network),
-                name: open.name,
-                preprocess: open.preprocess,
-                schedule: Schedule::linear(1000),
-            });
-        }
-        if is_latent(&self.checkpoint) {
-            return self.latent(device, printer);
-        }
-        let told = self.prompt.is_some() || self.size.is_some();
-        ensure!(
-            !told && self.latents == LatentsArg::Mean,
-            "--prompt, --size and --latents are for Stable Diffusion, which {} is not",
-            self.checkpoint.display()
-        );
-        let arch = self.arch.as_deref().map(read_arch).transpose()?;
-        let encoder = load(&self.checkpoint, arch, device)?;
-        let record = training_record(&encoder.metadata)?;
-        let config = encoder.network.config();
-        let kind = self
-            .schedule
-            .unwrap_or(schedule_of(record.as_ref(), config));
-        Ok(Reader {
-            name: encoder_name(
-                &encoder.sha256,
-                self.arch.as_ref().map(|_| config),
-                self.precision,
-            )?,
-            preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
-            schedule: Schedule::new(kind, 1000),
-            network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),
-        })
-    }
-
-    /// Stable Diffusion with its first stage and its text.
-    fn latent(&self, device: &Device, printer: Printer) -> Result<Reader> {
-        ensure!(
-            self.schedule.is_none(),
-            "--schedule is for networks that do not say theirs; Stable Diffusion's is in the checkpoint"
-        );
-        ensure!(
-            self.precision == PrecisionArg::F32,
-            "Stable Diffusion is computed in f32, whatever its file holds: leave --precision out"
-        );
-        let open = OpenLatent::load(
-            &self.checkpoint,
-            &LatentSettings {
-                arch: self.arch.as_deref(),
-                size: self.size,
-                prompt: self.prompt.as_deref().unwrap_or_default(),
-                latents: self.latents.into(),
-                fit: self.fit,
-            },
-            device,
-        )?;
-        if let Some(sentence) = open.cut() {
-            printer.say(&sentence);
-        }
-        Ok(Reader {
-            network: AnyEncoder::Latent(open.network),
-            name: open.name,
-            preprocess: open.preprocess,
-            schedule: open.schedule,
-        })
     }
 
     /// Every timestep, block and pool.

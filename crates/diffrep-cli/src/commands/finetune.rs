@@ -15,7 +15,7 @@ use diffrep_probe::{
     TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::ProcessSpec;
 use diffrep_stats::{Interval, wilson};
 use diffrep_taps::{BlockIndex, Encoder};
 use diffrep_unet::{UNet, training_memory};
@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use crate::commands::data::{DataArgs, Missing};
 use crate::commands::input::{
-    FitArg, HeadWord, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
+    FitArg, HeadWord, PrecisionArg, encoder_name, preprocess_of, process_of, training_record,
 };
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
@@ -105,10 +105,10 @@ pub(crate) struct FinetuneArgs {
     /// Folder for checkpoints and results.
     #[arg(long, required_unless_present = "memory")]
     out: Option<PathBuf>,
-    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
-    /// or else linear.
-    #[arg(long, value_parser = super::pretrain::parse_schedule)]
-    schedule: Option<ScheduleKind>,
+    /// Noise schedule of the model, as for `diffrep extract`: linear, cosine, scaled_linear; without it the
+    /// one written in the checkpoint or beside it, or else linear.
+    #[arg(long)]
+    schedule: Option<ProcessSpec>,
     /// How images are brought to the network's size; without it as in the network's training, or
     /// else crop.
     #[arg(long)]
@@ -207,9 +207,16 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     let name = encoder_name(&imported.sha256, arch.as_ref(), PrecisionArg::F32)?;
     let record = training_record(&imported.metadata)?;
     let network = imported.network;
-    let kind = args.schedule;
-    let kind = kind.unwrap_or(schedule_of(record.as_ref(), network.config()));
-    let schedule = Schedule::new(kind, 1000);
+    let process = match args.schedule {
+        Some(process) => process,
+        None => process_of(&imported.metadata, network.config())?,
+    };
+    let schedule = process.schedule()?;
+    // The word alone where that says all, as in what was kept before.
+    let noise = match process == process.schedule.into() {
+        true => serde_json::json!(process.schedule),
+        false => serde_json::json!(process),
+    };
     let preprocess = preprocess_of(record.as_ref(), network.config(), args.fit)?;
     let taps = network.taps();
     let reading = Reading {
@@ -280,7 +287,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     create_dir_all(out)?;
     let _lock = Lock::acquire(out)?;
     let mut determines = serde_json::json!({
-        "encoder": name, "schedule": kind, "preprocess": preprocess,
+        "encoder": name, "schedule": noise, "preprocess": preprocess,
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
         "timestep, blocks or pool": reading, "head": spec, "tuning": tune, "augmentation": augment,
         "recipe": recipe, "moving average": args.ema, "parts": args.parts, "seed": args.seed,
@@ -351,8 +358,9 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         tune: tune.clone(),
         reading: reading.clone(),
         head: spec.clone(),
-        schedule: kind,
-        timesteps: schedule.timestep_map.len(),
+        schedule: process.schedule,
+        timesteps: process.steps,
+        rescaled: process.rescaled,
         preprocess,
         noise_seed: args.seed,
         recipe: recipe.clone(),

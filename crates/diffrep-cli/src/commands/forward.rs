@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use clap::Args;
-use diffrep_import::{RawCheckpoint, load, read_arch, write_tensors};
-use diffrep_taps::{Condition, Encoder, TapSet};
-use diffrep_unet::UNetConfig;
+use diffrep_import::{RawCheckpoint, is_dit, load, read_arch, write_tensors};
+use diffrep_taps::{Condition, Encoder, TapSet, Taps};
 
+use crate::commands::encoder::load_dit;
 use crate::commands::input::PrecisionArg;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
 /// Run a network on given tensors and write every block's output: how parity is checked.
 ///
-/// The input file holds `x` `[N, C, H, W]` (f32, taken as already noised), `t` `[N]` and, for a
-/// class-conditional network, `y` `[N]`. The output file holds `block_01`.. in the paper's numbering
+/// The input file holds `x` `[N, C, H, W]` (f32, taken as already noised; latents for a diffusion
+/// transformer), `t` `[N]` and, for a class-conditional network, `y` `[N]`. The output file holds `block_01`.. in the paper's numbering
 /// and `out`, all f32.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
@@ -44,12 +44,10 @@ pub(crate) struct ForwardArgs {
 
 pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let arch = args.arch.as_deref().map(read_arch).transpose()?;
-    let imported = load(&args.checkpoint, arch, &device)?;
-    let network = imported.network.with_precision(args.precision.into());
-    let network = network.packed();
-    let (x, condition) = read_input(&args.input, network.config(), &device)?;
-    let (taps, out) = network.forward_with_taps(x, &condition, &TapSet::all(&network.taps())?);
+    let (taps, out) = match is_dit(&RawCheckpoint::open(&args.checkpoint)?) {
+        true => transformer(args, &device)?,
+        false => unet(args, &device)?,
+    };
     let mut tensors: Vec<(String, TensorData)> = taps
         .into_iter()
         .map(|(block, map)| {
@@ -58,7 +56,7 @@ pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
         })
         .collect();
     let [batch, outputs, height, width] = out.dims();
-    let out = if [height, width] == [1, 1] && network.config().image_size > 1 {
+    let out = if [height, width] == [1, 1] {
         out.reshape([batch, outputs]).into_data()
     } else {
         out.into_data()
@@ -73,6 +71,50 @@ pub(crate) fn run(args: &ForwardArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
+fn unet(args: &ForwardArgs, device: &Device) -> Result<(Taps, Tensor<4>)> {
+    let arch = args.arch.as_deref().map(read_arch).transpose()?;
+    let imported = load(&args.checkpoint, arch, device)?;
+    let network = imported.network.with_precision(args.precision.into());
+    let network = network.packed();
+    let config = network.config();
+    let takes = Takes {
+        channels: config.in_channels,
+        side: config.image_size,
+        labels: config.num_classes,
+        label_needed: true,
+    };
+    let (x, condition) = read_input(&args.input, &takes, device)?;
+    Ok(network.forward_with_taps(x, &condition, &TapSet::all(&network.taps())?))
+}
+
+fn transformer(args: &ForwardArgs, device: &Device) -> Result<(Taps, Tensor<4>)> {
+    let network = load_dit(&args.checkpoint, args.arch.as_deref(), device)?.0;
+    ensure!(
+        args.precision == PrecisionArg::F32,
+        "diffusion transformers compute with f32 alone"
+    );
+    let config = network.config();
+    let takes = Takes {
+        channels: config.in_channels,
+        side: config.image_size,
+        labels: Some(config.classes + usize::from(config.null_class)),
+        label_needed: !config.null_class,
+    };
+    let (x, condition) = read_input(&args.input, &takes, device)?;
+    let all = TapSet::all(&network.taps())?;
+    Ok(network.forward_with_taps(x, &condition, Some(&all)))
+}
+
+/// What a network takes.
+struct Takes {
+    channels: usize,
+    side: usize,
+    /// How many labels it knows, if any.
+    labels: Option<usize>,
+    /// Whether it has no answer without a label.
+    label_needed: bool,
+}
+
 /// Finite numbers of one tensor of the input file, whatever their type, with its shape.
 fn numbers(file: &RawCheckpoint, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
     let data = file.values(name)?;
@@ -85,10 +127,10 @@ fn numbers(file: &RawCheckpoint, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
     Ok((values, shape))
 }
 
-fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tensor<4>, Condition)> {
+fn read_input(path: &Path, takes: &Takes, device: &Device) -> Result<(Tensor<4>, Condition)> {
     let file = RawCheckpoint::open(path)?;
     let (x, shape) = numbers(&file, "x")?;
-    let expected = [config.in_channels, config.image_size, config.image_size];
+    let expected = [takes.channels, takes.side, takes.side];
     ensure!(
         shape.len() == 4 && shape[0] > 0 && shape[1..] == expected,
         "{}: `x` is {shape:?}, the network takes [N, {}, {}, {}]",
@@ -108,7 +150,8 @@ fn read_input(path: &Path, config: &UNetConfig, device: &Device) -> Result<(Tens
         t: Some(Tensor::from_data(TensorData::new(t, [batch]), device)),
         ..Condition::default()
     };
-    if let Some(classes) = config.num_classes {
+    let told = file.tensors().iter().any(|tensor| tensor.name == "y");
+    if let Some(classes) = takes.labels.filter(|_| told || takes.label_needed) {
         let (y, y_shape) = numbers(&file, "y")?;
         ensure!(
             y_shape == [batch],

@@ -8,15 +8,14 @@ use clap::ValueEnum;
 use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::{Channels, Fit, Preprocess};
 use diffrep_heads::{HeadError, HeadSpec};
-use diffrep_import::preset;
+use diffrep_import::{PROCESS_KEY, published_process};
 use diffrep_pretrain::TrainingRecord;
-use diffrep_schedule::ScheduleKind;
+use diffrep_schedule::{ProcessSpec, ScheduleKind};
 use diffrep_taps::TapInfo;
 use diffrep_unet::{Precision, UNetConfig};
 
-/// The published network that was trained with the cosine schedule (MODEL_FLAGS in the README of
-/// openai/guided-diffusion).
-const COSINE: &str = "64x64_diffusion";
+/// Where a checkpoint of this project tells of its training.
+pub(crate) const TRAINING_KEY: &str = "diffrep.training";
 
 /// What the checkpoint says of its own training, if this project trained it.
 ///
@@ -27,20 +26,33 @@ pub(crate) fn training_record(
     metadata: &BTreeMap<String, String>,
 ) -> Result<Option<TrainingRecord>> {
     metadata
-        .get("diffrep.training")
+        .get(TRAINING_KEY)
         .map(|text| serde_json::from_str(text))
         .transpose()
         .context("the training record in the checkpoint cannot be read")
 }
 
-/// The noise schedule that a network was trained with: what a checkpoint of this project says, what
-/// is known of a published network, or else linear.
-pub(crate) fn schedule_of(record: Option<&TrainingRecord>, network: &UNetConfig) -> ScheduleKind {
-    match record {
-        Some(record) => record.config.schedule,
-        None if preset(COSINE).as_ref() == Some(network) => ScheduleKind::Cosine,
-        None => ScheduleKind::Linear,
+/// How a network was trained to be noised: what a checkpoint of this project says, what a description
+/// beside it says, what is known of a published network, or else linear with 1000 timesteps.
+///
+/// # Errors
+///
+/// When the checkpoint says something that cannot be read.
+pub(crate) fn process_of(
+    metadata: &BTreeMap<String, String>,
+    network: &UNetConfig,
+) -> Result<ProcessSpec> {
+    if let Some(record) = training_record(metadata)? {
+        return Ok(ProcessSpec {
+            steps: record.config.timesteps,
+            ..record.config.schedule.into()
+        });
     }
+    if let Some(text) = metadata.get(PROCESS_KEY) {
+        return serde_json::from_str(text)
+            .context("what the checkpoint says of its noise schedule cannot be read");
+    }
+    Ok(published_process(network).unwrap_or(ScheduleKind::Linear.into()))
 }
 
 /// What the blocks of a network compute with.
@@ -132,16 +144,24 @@ pub(crate) fn preprocess(network: &UNetConfig, fit: Fit) -> Result<Preprocess> {
              networks yet: use an unconditional checkpoint"
         );
     }
-    let channels = match network.in_channels {
-        1 => Channels::GreyFromColour,
-        3 => Channels::Rgb,
-        other => anyhow::bail!("the network takes {other} channels; images have 1 or 3"),
-    };
     Ok(Preprocess {
         size: network.image_size,
-        channels,
+        channels: channels(network.in_channels)?,
         fit,
     })
+}
+
+/// What becomes of an image's colours for a network of so many channels.
+///
+/// # Errors
+///
+/// When there are neither 1 nor 3.
+pub(crate) fn channels(inputs: usize) -> Result<Channels> {
+    match inputs {
+        1 => Ok(Channels::GreyFromColour),
+        3 => Ok(Channels::Rgb),
+        other => anyhow::bail!("the network takes {other} channels; images have 1 or 3"),
+    }
 }
 
 /// A head as a user says it.
@@ -197,6 +217,8 @@ impl HeadWord {
 
 #[cfg(test)]
 mod tests {
+    use diffrep_import::preset;
+
     use super::*;
 
     fn record() -> TrainingRecord {
@@ -207,13 +229,28 @@ mod tests {
 
     #[test]
     fn the_schedule_is_the_files_or_the_publications() {
-        let network = |name: &str| preset(name).unwrap();
-        assert_eq!(schedule_of(None, &network(COSINE)), ScheduleKind::Cosine);
-        let large = network("256x256_diffusion_uncond");
-        assert_eq!(schedule_of(None, &large), ScheduleKind::Linear);
+        let nothing = BTreeMap::new();
+        let found = |metadata: &BTreeMap<String, String>, name: &str| {
+            process_of(metadata, &preset(name).unwrap()).unwrap()
+        };
+        let large = "256x256_diffusion_uncond";
+        assert_eq!(
+            found(&nothing, "64x64_diffusion"),
+            ScheduleKind::Cosine.into()
+        );
+        assert_eq!(found(&nothing, large), ScheduleKind::Linear.into());
+        let improved = found(&nothing, "cifar10_uncond_50M_500K");
+        assert_eq!((improved.steps, improved.rescaled), (4000, true));
         let mut told = record();
         told.config.schedule = ScheduleKind::Cosine;
-        assert_eq!(schedule_of(Some(&told), &large), ScheduleKind::Cosine);
+        let text = serde_json::to_string(&told).unwrap();
+        let told = BTreeMap::from([("diffrep.training".to_string(), text)]);
+        assert_eq!(found(&told, large).schedule, ScheduleKind::Cosine);
+        let text = serde_json::to_string(&improved).unwrap();
+        let described = BTreeMap::from([(PROCESS_KEY.to_string(), text)]);
+        assert_eq!(found(&described, large), improved);
+        let broken = BTreeMap::from([(PROCESS_KEY.to_string(), "?".to_string())]);
+        assert!(process_of(&broken, &preset(large).unwrap()).is_err());
     }
 
     #[test]

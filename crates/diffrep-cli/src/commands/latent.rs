@@ -135,7 +135,7 @@ pub(crate) fn named(word: &str, device: &Device) -> Result<Option<UNetConfig>> {
     }
     let path = Path::new(word);
     let config = path.join("unet").join("config.json");
-    if config.is_file() {
+    if config.is_file() && is_latent(path) {
         return Ok(Some(read_unet_config(&config)?));
     }
     match is_latent(path) {

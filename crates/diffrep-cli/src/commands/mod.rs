@@ -1,7 +1,9 @@
 //! One file for each subcommand.
 
+pub(crate) mod architecture;
 pub(crate) mod cka;
 pub(crate) mod classify;
+pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod dataset;
 pub(crate) mod encoder;
@@ -19,6 +21,8 @@ pub(crate) mod params;
 pub(crate) mod preprocess;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
+pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod sample;
 pub(crate) mod select;
+pub(crate) mod store;

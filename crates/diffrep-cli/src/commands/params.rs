@@ -2,12 +2,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use diffrep_import::{RawCheckpoint, preset, preset_names, read_arch, resolve};
+use diffrep_import::RawCheckpoint;
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_taps::BlockIndex;
-use diffrep_unet::{UNetConfig, parameter_count, parameter_count_up_to};
 
 use super::latent;
+use crate::commands::architecture::Architecture;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -23,8 +23,8 @@ use crate::printer::Printer;
     diffrep params stable-diffusion-1 --block 18\n  \
     diffrep params fixtures/mini/model.safetensors")]
 pub(crate) struct ParamsArgs {
-    /// A published network by name, a checkpoint, a diffusers folder, or an architecture in JSON;
-    /// without it, all published ones.
+    /// A published network by name, a checkpoint or a folder that diffusers wrote, or an architecture in
+    /// JSON; without it, all published ones.
     network: Option<String>,
     /// Only up to this block, counted from 1; every block without it.
     #[arg(long, requires = "network")]
@@ -39,13 +39,9 @@ pub(crate) fn run(args: &ParamsArgs, printer: Printer) -> Result<()> {
     if let Some(config) = latent::named(network, &device)? {
         return latent::params(network, &config, args.block, &device, printer);
     }
-    let config = config(network)?;
-    let total = parameter_count(&config)?;
-    let taps: Vec<_> = config
-        .blocks()?
-        .iter()
-        .map(|block| block.tap.clone())
-        .collect();
+    let architecture = architecture(network)?;
+    let total = architecture.parameters()?;
+    let taps = architecture.taps()?;
     if let Some(block) = args.block
         && !(1..=taps.len()).contains(&block)
     {
@@ -57,7 +53,7 @@ pub(crate) fn run(args: &ParamsArgs, printer: Printer) -> Result<()> {
     let wanted = |index: BlockIndex| args.block.is_none_or(|block| block == index.get());
     let mut counts = Vec::new();
     for tap in taps.iter().filter(|tap| wanted(tap.block)) {
-        counts.push((tap, parameter_count_up_to(&config, tap.block)?));
+        counts.push((tap, architecture.parameters_up_to(tap.block)?));
     }
     if printer.json() {
         let blocks: Vec<_> = counts
@@ -96,16 +92,16 @@ pub(crate) fn run(args: &ParamsArgs, printer: Printer) -> Result<()> {
     Ok(())
 }
 
-fn config(network: &str) -> Result<UNetConfig> {
-    if let Some(config) = preset(network) {
-        return Ok(config);
+fn architecture(network: &str) -> Result<Architecture> {
+    if let Some(published) = Architecture::published(network) {
+        return Ok(published);
     }
     let path = PathBuf::from(network);
-    if !path.is_file() {
+    if !path.exists() {
         let latent = diffrep_latent::UNetConfig::preset_names();
-        let names: Vec<&str> = preset_names().chain(latent).collect();
+        let names: Vec<&str> = Architecture::names().chain(latent).collect();
         bail!(
-            "`{network}` is no file and no published network; those are {}",
+            "`{network}` is no file, no folder and no published network; those are {}",
             names.join(", ")
         );
     }
@@ -113,20 +109,16 @@ fn config(network: &str) -> Result<UNetConfig> {
         .extension()
         .is_some_and(|end| end == "json")
     {
-        return Ok(read_arch(&path)?);
+        return Architecture::read(&path);
     }
-    Ok(resolve(&RawCheckpoint::open(&path)?, None)?.0)
+    Architecture::of(&RawCheckpoint::open(&path)?)
 }
 
 fn list(printer: Printer) -> Result<()> {
     let mut counts = Vec::new();
-    for name in preset_names() {
-        if let Some(config) = preset(name) {
-            counts.push((
-                name,
-                config.blocks()?.iter().count(),
-                parameter_count(&config)?,
-            ));
+    for name in Architecture::names() {
+        if let Some(known) = Architecture::published(name) {
+            counts.push((name, known.taps()?.len(), known.parameters()?));
         }
     }
     counts.extend(latent::published(&DeviceSpec::Flex.open()?)?);
@@ -151,8 +143,7 @@ fn list(printer: Printer) -> Result<()> {
         })
         .collect();
     printer.result(&to_terminal_table(&Table {
-        caption: "Published networks of guided diffusion, and the U-Nets of Stable Diffusion"
-            .into(),
+        caption: "Published networks".into(),
         columns: vec![
             Column::text("network"),
             Column::number("blocks"),

@@ -10,14 +10,14 @@ use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
 use diffrep_import::{load, read_arch};
 use diffrep_probe::{Recipe, Search, Selected, Splits, Study, Subject};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::ProcessSpec;
 use diffrep_taps::Encoder;
 use serde::Serialize;
 
 use super::reproduce::{select::grid, watched};
 use crate::commands::data::{DataArgs, Missing};
 use crate::commands::input::{
-    FitArg, PrecisionArg, encoder_name, preprocess_of, schedule_of, training_record,
+    FitArg, PrecisionArg, encoder_name, preprocess_of, process_of, training_record,
 };
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
@@ -69,10 +69,10 @@ pub(crate) struct SelectArgs {
     /// Folder for the search and its `select.json`.
     #[arg(long)]
     out: PathBuf,
-    /// Noise schedule of the model, linear or cosine; without it the one written in the checkpoint,
-    /// or else linear.
-    #[arg(long, value_parser = super::pretrain::parse_schedule)]
-    schedule: Option<ScheduleKind>,
+    /// Noise schedule of the model, as for `diffrep extract`: linear, cosine, scaled_linear; without it the
+    /// one written in the checkpoint or beside it, or else linear.
+    #[arg(long)]
+    schedule: Option<ProcessSpec>,
     /// How images are brought to the network's size; without it as in the network's training, or
     /// else crop.
     #[arg(long)]
@@ -116,9 +116,11 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
     let imported = load(&args.checkpoint, arch, &device)?;
     let record = training_record(&imported.metadata)?;
     let network = imported.network.packed();
-    let kind = args.schedule;
-    let kind = kind.unwrap_or(schedule_of(record.as_ref(), network.config()));
-    let schedule = Schedule::new(kind, 1000);
+    let process = match args.schedule {
+        Some(process) => process,
+        None => process_of(&imported.metadata, network.config())?,
+    };
+    let schedule = process.schedule()?;
     let taps = network.taps();
     for &block in &args.block {
         ensure!(
@@ -126,6 +128,9 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
             "block {block} does not exist: this network has blocks 1..={}",
             taps.len()
         );
+    }
+    for &t in &args.t {
+        schedule.check(t)?;
     }
     let grid = grid(&args.t, &args.block, &args.pool, &taps)?;
     ensure!(

@@ -1,11 +1,14 @@
 //! Running the command in the root of the workspace.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 pub(crate) const MODEL: &str = "fixtures/mini/model.safetensors";
+#[allow(dead_code, reason = "not every test classifies")]
 pub(crate) const CLASSIFIER: &str = "fixtures/mini/classifier.safetensors";
 
 fn diffrep(args: &[&str]) -> Output {

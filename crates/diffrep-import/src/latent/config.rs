@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use diffrep_artifact::read_json;
 use diffrep_latent::{FirstStageConfig, TextConfig, TextGelu, UNetConfig};
-use diffrep_schedule::Schedule;
+use diffrep_schedule::{ProcessSpec, Schedule, SpecError, Target};
 use serde_json::{Map, Value, json};
 
 use crate::ImportError;
@@ -286,40 +286,13 @@ pub(super) fn text(path: &Path) -> Result<TextConfig, ImportError> {
 /// The diffusion process of `scheduler/scheduler_config.json`, and what the network predicts.
 pub(super) fn scheduler(path: &Path) -> Result<(Schedule, String), ImportError> {
     let settings = Settings::open(path)?;
-    let prediction = settings.text("prediction_type").unwrap_or("epsilon");
-    if !matches!(prediction, "epsilon" | "v_prediction" | "sample") {
-        return Err(settings.refuse(format!(
-            "its `prediction_type` is {prediction}: epsilon, v_prediction and sample are known"
-        )));
-    }
-    for key in ["trained_betas", "rescale_betas_zero_snr"] {
-        if settings
-            .get(key)
-            .is_some_and(|value| *value != Value::Bool(false))
-        {
-            return Err(settings.refuse(format!(
-                "its `{key}` is set, and noise of such a process is not computed here"
-            )));
-        }
-    }
-    let steps = settings.number_or("num_train_timesteps", Some(1000))?;
-    if !(2..=1 << 20).contains(&steps) {
-        return Err(settings.refuse(format!("its `num_train_timesteps` is {steps}")));
-    }
-    let (start, stop) = (
-        settings.float_or("beta_start", 0.0001)?,
-        settings.float_or("beta_end", 0.02)?,
-    );
-    let schedule = match settings.text("beta_schedule").unwrap_or("linear") {
-        "scaled_linear" => Schedule::scaled_linear(steps, start, stop),
-        "linear" => Schedule::linear_between(steps, start, stop),
-        "squaredcos_cap_v2" => Ok(Schedule::cosine(steps)),
-        other => {
-            return Err(settings.refuse(format!(
-                "its `beta_schedule` is {other}: scaled_linear, linear and squaredcos_cap_v2 are known"
-            )));
-        }
+    let refuse = |error: SpecError| settings.refuse(error.reason);
+    let bytes = diffrep_artifact::read_bytes(path)?;
+    let process = ProcessSpec::from_scheduler_config(&bytes).map_err(refuse)?;
+    let prediction = match process.predicts {
+        Target::Noise => "epsilon",
+        Target::Velocity => "v_prediction",
+        Target::Image => "sample",
     };
-    let schedule = schedule.map_err(|error| settings.refuse(error.to_string()))?;
-    Ok((schedule, prediction.into()))
+    Ok((process.schedule().map_err(refuse)?, prediction.into()))
 }

@@ -99,6 +99,8 @@ pub(crate) struct Letters {
     pub(crate) halo: bool,
     /// Degrees clockwise around its place.
     pub(crate) turn: f64,
+    /// Whether a pointer over it finds what lies below, whose tooltip then shows.
+    pub(crate) transparent: bool,
 }
 
 impl Letters {
@@ -110,6 +112,7 @@ impl Letters {
             paint,
             halo: false,
             turn: 0.0,
+            transparent: false,
         }
     }
 
@@ -128,6 +131,13 @@ impl Letters {
     pub(crate) fn turned(self, turn: f64) -> Self {
         Self { turn, ..self }
     }
+
+    pub(crate) fn transparent(self) -> Self {
+        Self {
+            transparent: true,
+            ..self
+        }
+    }
 }
 
 /// Collects the elements of a drawing.
@@ -139,6 +149,22 @@ pub(crate) struct Canvas {
 impl Canvas {
     pub(crate) fn finish(self) -> String {
         self.body
+    }
+
+    /// Begins what belongs to one series; the group that has its `name` stands for it where series are
+    /// listed.
+    pub(crate) fn open_series(&mut self, index: usize, name: &str) {
+        let name = match name {
+            "" => String::new(),
+            name => format!(" data-name=\"{}\"", xml(name)),
+        };
+        self.body
+            .push_str(&format!("<g data-series=\"{index}\"{name}>"));
+    }
+
+    /// Ends what [`open_series`](Self::open_series) began.
+    pub(crate) fn close(&mut self) {
+        self.body.push_str("</g>");
     }
 
     pub(crate) fn segment(&mut self, from: Place, to: Place, stroke: Stroke) {
@@ -256,8 +282,13 @@ impl Canvas {
                 short(y)
             )
         };
+        let pointer = if letters.transparent {
+            " pointer-events=\"none\""
+        } else {
+            ""
+        };
         self.body.push_str(&format!(
-            "<text x=\"{}\" y=\"{}\" font-size=\"{}\"{weight}{anchor}{turn} class=\"{}{halo_class}\" \
+            "<text x=\"{}\" y=\"{}\" font-size=\"{}\"{weight}{anchor}{turn}{pointer} class=\"{}{halo_class}\" \
              fill=\"{}\"{halo}>{}</text>",
             short(x),
             short(y),

@@ -116,7 +116,10 @@ fn draw_cells(
         let text = print(chart, value);
         let tip = format!("{}, {}: {text}", chart.rows[row], chart.columns[column]);
         canvas.rect(rect, 2.0, paint, &tip);
-        let mut letters = Letters::new(size, ink).anchored(Anchor::Middle);
+        // The whole cell tells its value to a pointer, its number too.
+        let mut letters = Letters::new(size, ink)
+            .anchored(Anchor::Middle)
+            .transparent();
         if is_best {
             letters = letters.bold();
         }

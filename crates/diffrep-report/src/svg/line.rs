@@ -60,10 +60,14 @@ fn draw_plot(canvas: &mut Canvas, chart: &LineChart, frame: &Frame) -> Obstacles
     let mut obstacles = obstacles(chart, frame);
     reference_lines(canvas, chart, frame);
     for (index, series) in chart.series.iter().enumerate() {
+        canvas.open_series(index, "");
         spread(canvas, series, frame, Paint::Series(index));
+        canvas.close();
     }
     for (index, series) in chart.series.iter().enumerate() {
+        canvas.open_series(index, &series.name);
         line(canvas, series, frame, index, chart);
+        canvas.close();
     }
     words::annotations(canvas, chart, frame, &mut obstacles);
     obstacles
@@ -206,7 +210,7 @@ fn description(chart: &LineChart) -> String {
 }
 
 /// A value of the horizontal axis in words.
-fn name_of(chart: &LineChart, x: f64) -> String {
+pub(crate) fn name_of(chart: &LineChart, x: f64) -> String {
     match &chart.x.scale {
         Scale::Categories(names) => names.get(x as usize).cloned(),
         _ => None,

@@ -17,7 +17,7 @@ use half::{bf16, f16};
 use ndarray::Array2;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
 use crate::printer::Printer;
 
 /// Images between two reports of progress.
@@ -179,7 +179,7 @@ impl OnImages<'_> {
         let imported = load(path, None, self.device)?;
         let record = training_record(&imported.metadata)?;
         let config = imported.network.config();
-        let schedule = Schedule::new(schedule_of(record.as_ref(), config), 1000);
+        let schedule = process_of(&imported.metadata, config)?.schedule()?;
         let preprocess = preprocess_of(record.as_ref(), config, None)?;
         let taps = imported.network.taps();
         let there: Vec<String> = taps

@@ -15,11 +15,11 @@ use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
 use diffrep_unet::{Kind, UNet};
 
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
 
 /// A network whose features are compared.
 #[allow(clippy::large_enum_variant, reason = "a process has one")]
-pub(super) enum Extractor {
+pub(crate) enum Extractor {
     Inception {
         network: InceptionV3,
         how: FidInput,
@@ -36,14 +36,14 @@ pub(super) enum Extractor {
 }
 
 /// Features of some images, row after row.
-pub(super) struct Found {
-    pub(super) pool: Vec<f32>,
-    pub(super) spatial: Option<Vec<f32>>,
-    pub(super) probabilities: Option<Vec<f32>>,
+pub(crate) struct Found {
+    pub(crate) pool: Vec<f32>,
+    pub(crate) spatial: Option<Vec<f32>>,
+    pub(crate) probabilities: Option<Vec<f32>>,
 }
 
 impl Extractor {
-    pub(super) fn inception(path: &Path, how: FidInput, device: &Device) -> Result<Self> {
+    pub(crate) fn inception(path: &Path, how: FidInput, device: &Device) -> Result<Self> {
         let config =
             BackboneConfig::preset("fid_inception_v3").context("the Inception of FID is known")?;
         let imported = load_backbone(path, &config, device)?;
@@ -67,7 +67,7 @@ impl Extractor {
         })
     }
 
-    pub(super) fn classifier(path: &Path, device: &Device) -> Result<Self> {
+    pub(crate) fn classifier(path: &Path, device: &Device) -> Result<Self> {
         let imported = load(path, None, device)?;
         let config = imported.network.config();
         ensure!(
@@ -78,7 +78,7 @@ impl Extractor {
         let record = training_record(&imported.metadata)?;
         let preprocess = preprocess_of(record.as_ref(), config, None)?;
         Ok(Self::Classifier {
-            schedule: Schedule::new(schedule_of(record.as_ref(), config), 1000),
+            schedule: process_of(&imported.metadata, config)?.schedule()?,
             source: Source {
                 extractor: format!(
                     "classifier {}, mean of its last map at t = 0",
@@ -92,18 +92,18 @@ impl Extractor {
         })
     }
 
-    pub(super) fn is_inception(&self) -> bool {
+    pub(crate) fn is_inception(&self) -> bool {
         matches!(self, Self::Inception { .. })
     }
 
-    pub(super) fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         match self {
             Self::Inception { source, .. } | Self::Classifier { source, .. } => source.clone(),
         }
     }
 
     /// Features of images of equal size; `first` is the number of the first among all.
-    pub(super) fn read(&self, images: Vec<Image>, first: usize) -> Result<Found> {
+    pub(crate) fn read(&self, images: Vec<Image>, first: usize) -> Result<Found> {
         match self {
             Self::Inception {
                 network,

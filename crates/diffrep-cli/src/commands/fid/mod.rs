@@ -1,7 +1,7 @@
 //! How good generated images are: FID and its kin.
 
-mod extractor;
-mod side;
+pub(crate) mod extractor;
+pub(crate) mod side;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,18 +14,19 @@ use diffrep_fid::{
     Subsets, frechet_distance, kid, precision_recall,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::commands::data::SplitArg;
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 use extractor::Extractor;
-use side::Side;
+use side::{Reading, Side};
 
 /// Score generated images against real ones: FID, sFID, Inception score, KID, precision and recall.
 ///
-/// SAMPLES and REFERENCE are folders of images, data sets (their test split), `.npz` files of images as
-/// guided-diffusion's evaluator reads them, files of features or statistics (`.npz`, safetensors). Images
-/// need an extractor: --inception with the published weights of FID's Inception-v3, or --classifier with a
+/// SAMPLES and REFERENCE are folders of images, data sets in any layout (class folders, IDX files, Parquet
+/// and tar files; their test split), `.npz` files of images as guided-diffusion's evaluator reads them, files
+/// of features or statistics (`.npz`, safetensors). Images need an extractor: --inception with the published weights of FID's Inception-v3, or --classifier with a
 /// classifier that `diffrep pretrain` made. Distances in a classifier's features are Frechet distances but
 /// not FID, and are named so. Every number is printed with what it depends on.
 #[derive(Debug, Args)]
@@ -33,6 +34,7 @@ use side::Side;
     diffrep fid runs/samples fixtures/fashion-mnist --classifier fixtures/mini/classifier.safetensors\n  \
     diffrep fid samples.npz VIRTUAL_imagenet256.npz --inception pt_inception-2015-12-05-6726825d.pth \\\n      \
     --resize tensorflow --device cuda:0 --json\n  \
+    diffrep fid samples.npz imagenet/ --split train --size 256 --inception weights.pth\n  \
     diffrep fid ours.npz reference-statistics.npz\n  \
     diffrep fid photos/ photos/ --inception weights.pth --save-statistics photos.npz")]
 pub(crate) struct FidArgs {
@@ -50,6 +52,13 @@ pub(crate) struct FidArgs {
     /// A classifier whose last map, averaged over pixels, takes Inception's place.
     #[arg(long)]
     classifier: Option<PathBuf>,
+    /// Which split of a data set; test, or else train, without it.
+    #[arg(long)]
+    split: Option<SplitArg>,
+    /// Crop images at the centre and resize them to N pixels first, as guided-diffusion does; for images of
+    /// several sizes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=8192))]
+    size: Option<u64>,
     /// Only the first N images of each side.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     limit: Option<u64>,
@@ -83,12 +92,44 @@ struct Outcome {
     reference: PathBuf,
     /// `fid` in Inception's features, `frechet` in any other's.
     name: &'static str,
-    frechet: Frechet,
-    sfid: Option<Frechet>,
-    inception_score: Option<InceptionScore>,
-    kid: Option<Kid>,
-    precision_recall: Option<PrecisionRecall>,
+    #[serde(flatten)]
+    scores: Scores,
     seconds: f64,
+}
+
+/// What one side is worth against another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Scores {
+    pub(crate) frechet: Frechet,
+    pub(crate) sfid: Option<Frechet>,
+    pub(crate) inception_score: Option<InceptionScore>,
+    pub(crate) kid: Option<Kid>,
+    pub(crate) precision_recall: Option<PrecisionRecall>,
+}
+
+impl Scores {
+    /// All that both sides allow; what compares all pairs of images only with `pairs`, whose subsets are of
+    /// that size at most.
+    pub(crate) fn of(samples: &Side, reference: &Side, pairs: Option<Subsets>) -> Result<Self> {
+        let spatial = samples.spatial.as_ref().zip(reference.spatial.as_ref());
+        let features = samples.features.as_ref().zip(reference.features.as_ref());
+        let views = features.map(|(a, b)| (a.view(), b.view())).zip(pairs);
+        let sources = (samples.pool.source(), reference.pool.source());
+        Ok(Self {
+            frechet: frechet_distance(&samples.pool, &reference.pool)?,
+            sfid: spatial.map(|(a, b)| frechet_distance(a, b)).transpose()?,
+            inception_score: samples.score.clone(),
+            kid: views
+                .map(|((a, b), subsets)| {
+                    let size = subsets.size.min(a.count()).min(b.count());
+                    kid(a, b, sources, Subsets { size, ..subsets })
+                })
+                .transpose()?,
+            precision_recall: views
+                .map(|((a, b), _)| precision_recall(a, b, sources, NEIGHBOURS))
+                .transpose()?,
+        })
+    }
 }
 
 pub(crate) fn run(args: &FidArgs, printer: Printer) -> Result<()> {
@@ -105,10 +146,16 @@ pub(crate) fn run(args: &FidArgs, printer: Printer) -> Result<()> {
         (None, Some(path)) => Some(Extractor::classifier(path, &device)?),
         (None, None) => None,
     };
-    let limit = args.limit.map(|limit| limit as usize);
+    let reading = Reading {
+        extractor: extractor.as_ref(),
+        limit: args.limit.map(|limit| limit as usize),
+        size: args.size.map(|size| size as usize),
+        split: args.split.map(SplitArg::split),
+        printer,
+    };
     let open = |path: &PathBuf, score: bool| -> Result<Side> {
-        Side::open(path, extractor.as_ref(), limit, score, printer)
-            .with_context(|| path.display().to_string())
+        let side = reading.open(path, score);
+        side.with_context(|| path.display().to_string())
     };
     let samples = open(&args.samples, true)?;
     let reference = open(&args.reference, false)?;
@@ -120,15 +167,13 @@ pub(crate) fn run(args: &FidArgs, printer: Printer) -> Result<()> {
         .write(path)?;
         printer.say(&format!("statistics of the reference: {}", path.display()));
     }
-    let spatial = samples.spatial.as_ref().zip(reference.spatial.as_ref());
-    let pairs = samples.features.as_ref().zip(reference.features.as_ref());
-    let pairs = pairs.filter(|_| !args.only_frechet);
-    let sources = (samples.pool.source(), reference.pool.source());
-    let fewest = pairs.map_or(0, |(a, b)| a.view().count().min(b.view().count()));
-    let subsets = Subsets {
-        size: fewest.min(args.kid_size as usize),
-        seed: args.seed,
-        ..Subsets::default()
+    let pairs = match args.only_frechet {
+        true => None,
+        false => Some(Subsets {
+            size: args.kid_size as usize,
+            seed: args.seed,
+            ..Subsets::default()
+        }),
     };
     let outcome = Outcome {
         samples: args.samples.clone(),
@@ -138,15 +183,7 @@ pub(crate) fn run(args: &FidArgs, printer: Printer) -> Result<()> {
         } else {
             "frechet"
         },
-        frechet: frechet_distance(&samples.pool, &reference.pool)?,
-        sfid: spatial.map(|(a, b)| frechet_distance(a, b)).transpose()?,
-        inception_score: samples.score,
-        kid: pairs
-            .map(|(a, b)| kid(a.view(), b.view(), sources, subsets))
-            .transpose()?,
-        precision_recall: pairs
-            .map(|(a, b)| precision_recall(a.view(), b.view(), sources, NEIGHBOURS))
-            .transpose()?,
+        scores: Scores::of(&samples, &reference, pairs)?,
         seconds: start.elapsed().as_secs_f64(),
     };
     if printer.json() {
@@ -163,23 +200,23 @@ impl Outcome {
             "fid" => "FID",
             _ => "Frechet distance (not FID)",
         };
-        let mut rows = vec![(distance.to_string(), self.frechet.distance)];
-        if let Some(sfid) = &self.sfid {
+        let mut rows = vec![(distance.to_string(), self.scores.frechet.distance)];
+        if let Some(sfid) = &self.scores.sfid {
             rows.push(("sFID".into(), sfid.distance));
         }
-        if let Some(score) = &self.inception_score {
+        if let Some(score) = &self.scores.inception_score {
             rows.push((
                 format!("Inception score, splits of {INCEPTION_SPLIT}"),
                 score.score,
             ));
         }
-        if let Some(kid) = &self.kid {
+        if let Some(kid) = &self.scores.kid {
             rows.push((
                 format!("KID x 1000, subsets of {}", kid.subsets.size),
                 kid.mean * 1000.0,
             ));
         }
-        if let Some(found) = &self.precision_recall {
+        if let Some(found) = &self.scores.precision_recall {
             rows.push(("precision".into(), found.precision));
             rows.push(("recall".into(), found.recall));
         }
@@ -188,11 +225,11 @@ impl Outcome {
             .map(|(name, value)| vec![Cell::text(name), Cell::number(value, 4)]);
         let count =
             |count: Option<u64>| count.map_or("an unknown number of".into(), |n| n.to_string());
-        let made = match &self.frechet.samples.source {
+        let made = match &self.scores.frechet.samples.source {
             Some(source) => format!("{}; {}", source.extractor, source.resize),
             None => "features of unknown origin".into(),
         };
-        let few = match self.frechet.rank_deficient {
+        let few = match self.scores.frechet.rank_deficient {
             true => {
                 "; fewer images than features, or constant ones: the distance is biased upwards"
             }
@@ -201,8 +238,8 @@ impl Outcome {
         let table = to_terminal_table(&Table {
             caption: format!(
                 "{} images against {}; {made}{few}",
-                count(self.frechet.samples.count),
-                count(self.frechet.reference.count)
+                count(self.scores.frechet.samples.count),
+                count(self.scores.frechet.reference.count)
             ),
             columns: vec![Column::text("score"), Column::number("value")],
             rows: rows.collect(),

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use diffrep_datasets::{Dataset, Image, Split, available_splits, decode, open};
+use diffrep_datasets::{
+    Channels, Dataset, Fit, Image, Preprocess, Split, available_splits, decode, open,
+};
 use diffrep_fid::{
     FEATURES, FeatureFile, FeatureMatrix, Features, INCEPTION_SPLIT, ImageFile, InceptionScore,
-    InceptionScorer, Moments, Statistics, StatisticsFile,
+    InceptionScorer, Moments, Source, Statistics, StatisticsFile,
 };
+use diffrep_rng::{Key, Stream};
 
 use super::extractor::{Extractor, Found};
 use crate::printer::Printer;
@@ -16,35 +19,44 @@ use crate::printer::Printer;
 const CHUNK: usize = 64;
 
 /// What is known of one side.
-pub(super) struct Side {
+pub(crate) struct Side {
     /// Of the features of FID.
-    pub(super) pool: Statistics,
+    pub(crate) pool: Statistics,
     /// Of the features of sFID.
-    pub(super) spatial: Option<Statistics>,
+    pub(crate) spatial: Option<Statistics>,
     /// The features themselves, where there is more than statistics.
-    pub(super) features: Option<FeatureMatrix<f32>>,
+    pub(crate) features: Option<FeatureMatrix<f32>>,
     /// Of the samples alone.
-    pub(super) score: Option<InceptionScore>,
+    pub(crate) score: Option<InceptionScore>,
 }
 
-impl Side {
-    pub(super) fn open(
-        path: &Path,
-        extractor: Option<&Extractor>,
-        limit: Option<usize>,
-        score: bool,
-        printer: Printer,
-    ) -> Result<Self> {
+/// How a side is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// What makes features of images.
+    pub(crate) extractor: Option<&'a Extractor>,
+    /// Only so many images.
+    pub(crate) limit: Option<usize>,
+    /// Images are cropped and resized to this side first.
+    pub(crate) size: Option<usize>,
+    /// Which split of a data set; the test split, or else the training split, without it.
+    pub(crate) split: Option<Split>,
+    pub(crate) printer: Printer,
+}
+
+impl Reading<'_> {
+    /// Images, features or statistics; `score` asks for the Inception score too.
+    pub(crate) fn open(&self, path: &Path, score: bool) -> Result<Side> {
         if !path.is_dir() {
-            let whole = |side: Self| {
+            let whole = |side: Side| {
                 ensure!(
-                    limit.is_none(),
-                    "--limit is for images, and this holds features or statistics"
+                    self.limit.is_none() && self.size.is_none(),
+                    "--limit is for images, as is --size, and this holds features or statistics"
                 );
                 Ok(side)
             };
             if let Ok(found) = StatisticsFile::read(path) {
-                return whole(Self {
+                return whole(Side {
                     pool: found.pool,
                     spatial: found.spatial,
                     features: None,
@@ -52,7 +64,7 @@ impl Side {
                 });
             }
             if let Ok(file) = FeatureFile::open(path, FEATURES) {
-                return whole(Self {
+                return whole(Side {
                     pool: file.statistics()?,
                     spatial: None,
                     features: Some(file.read()?),
@@ -60,49 +72,67 @@ impl Side {
                 });
             }
         }
-        let source = Images::open(path)?;
-        let extractor = extractor.context(
+        let images = Images::open(path, self.split)?;
+        self.images(&images, &path.display().to_string(), score)
+    }
+
+    /// Features of images.
+    pub(crate) fn images(&self, images: &Images, title: &str, score: bool) -> Result<Side> {
+        let extractor = self.extractor.context(
             "images are compared by a network's features: give --inception or --classifier",
         )?;
-        let total = source.len().min(limit.unwrap_or(usize::MAX));
+        let total = images.len().min(self.limit.unwrap_or(usize::MAX));
         ensure!(
             total >= 2,
             "a covariance needs at least 2 images, and there are {total}"
         );
         let mut gathering = Gathering::new(extractor, score);
-        let mut progress = printer.progress(&path.display().to_string(), total as u64);
-        source.for_each(total, |images, first| {
+        let mut progress = self.printer.progress(title, total as u64);
+        images.for_each(total, self.size, |images, first| {
             let count = images.len();
             gathering.push(extractor.read(images, first)?, count)?;
             progress.at((first + count) as u64, "");
             Ok(())
         })?;
         progress.finish();
-        gathering.finish()
+        gathering.finish(self.size)
     }
 }
 
 /// Where images come from.
-enum Images {
+pub(crate) enum Images {
     Files(Vec<PathBuf>),
     Data(Dataset),
     Archive(ImageFile),
+    /// What a sampler begins with: normal numbers of deviation 1, as pixels.
+    Noise {
+        count: usize,
+        size: usize,
+        channels: usize,
+        seed: u64,
+    },
 }
 
 impl Images {
-    fn open(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
+    fn open(path: &Path, split: Option<Split>) -> Result<Self> {
+        let is = |extension: &str| {
+            let found = path.extension();
+            found.is_some_and(|found| found.eq_ignore_ascii_case(extension))
+        };
+        let archive = is("npz") || is("safetensors");
+        if path.is_file() && (archive || !(is("parquet") || is("tar"))) {
             return Ok(Self::Archive(ImageFile::open(path)?));
         }
-        let files = pictures(path)?;
-        if !files.is_empty() {
-            return Ok(Self::Files(files));
+        if path.is_dir() {
+            let files = pictures(path)?;
+            if !files.is_empty() {
+                return Ok(Self::Files(files));
+            }
         }
-        let splits = available_splits(path)?;
-        let split = if splits.contains(&Split::Test) {
-            Split::Test
-        } else {
-            Split::Train
+        let split = match split {
+            Some(split) => split,
+            None if available_splits(path)?.contains(&Split::Test) => Split::Test,
+            None => Split::Train,
         };
         Ok(Self::Data(open(path, split)?))
     }
@@ -112,6 +142,7 @@ impl Images {
             Self::Files(files) => files.len(),
             Self::Data(dataset) => dataset.len(),
             Self::Archive(file) => file.count(),
+            Self::Noise { count, .. } => *count,
         }
     }
 
@@ -119,31 +150,48 @@ impl Images {
     fn for_each(
         &self,
         total: usize,
+        size: Option<usize>,
         mut each: impl FnMut(Vec<Image>, usize) -> Result<()>,
     ) -> Result<()> {
+        let fitted = |image: Image| match size {
+            None => Ok(image),
+            Some(size) => Ok(Preprocess {
+                size,
+                channels: match image.channels() {
+                    1 => Channels::Grey,
+                    _ => Channels::Rgb,
+                },
+                fit: Fit::CenterCrop,
+            }
+            .apply(&image)?),
+        };
         if let Self::Archive(file) = self {
             return file.for_each(CHUNK, |batch| {
-                let size = batch.height * batch.width * 3;
+                let samples = batch.height * batch.width * 3;
                 let wanted = total.saturating_sub(batch.first).min(batch.count);
-                let images = batch.pixels.chunks_exact(size).take(wanted);
-                let image =
-                    |pixels: &[u8]| Image::new(batch.width, batch.height, 3, pixels.to_vec());
+                let images = batch.pixels.chunks_exact(samples).take(wanted);
+                let image = |pixels: &[u8]| {
+                    fitted(Image::new(batch.width, batch.height, 3, pixels.to_vec()))
+                };
                 match wanted {
                     0 => Ok(()),
-                    _ => each(images.map(image).collect(), batch.first),
+                    _ => each(images.map(image).collect::<Result<_>>()?, batch.first),
                 }
             });
         }
-        let mut size = None;
+        let mut together = None;
         for first in (0..total).step_by(CHUNK) {
             let part = first..(first + CHUNK).min(total);
-            let images: Vec<Image> = part.map(|index| self.image(index)).collect::<Result<_>>()?;
+            let images: Vec<Image> = part
+                .map(|index| fitted(self.image(index)?))
+                .collect::<Result<_>>()?;
             for image in &images {
                 let found = (image.width(), image.height());
-                let expected = *size.get_or_insert(found);
+                let expected = *together.get_or_insert(found);
                 ensure!(
                     found == expected,
-                    "images of {} x {} and of {} x {} pixels lie together: statistics are of images of one size",
+                    "images of {} x {} and of {} x {} pixels lie together: statistics are of images of one size; \
+                     --size N crops and resizes them",
                     expected.0,
                     expected.1,
                     found.0,
@@ -163,6 +211,20 @@ impl Images {
             }
             Self::Data(dataset) => Ok(dataset.image(index)?),
             Self::Archive(_) => bail!("images of an archive are read in order"),
+            &Self::Noise {
+                size,
+                channels,
+                seed,
+                ..
+            } => {
+                let mut values = vec![0.0f32; size * size * channels];
+                Key::new(seed, Stream::SampleInit)
+                    .sample(index as u64)
+                    .fill_normal(&mut values);
+                let pixel = |value: f32| ((value + 1.0) * 127.5).clamp(0.0, 255.0) as u8;
+                let pixels = values.into_iter().map(pixel).collect();
+                Ok(Image::new(size, size, channels, pixels))
+            }
         }
     }
 }
@@ -231,8 +293,18 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Side> {
-        let source = || Some(self.extractor.source());
+    /// `size` is what images were brought to before the extractor saw them.
+    fn finish(self, size: Option<usize>) -> Result<Side> {
+        let source = || {
+            let source = self.extractor.source();
+            Some(match size {
+                None => source,
+                Some(size) => Source {
+                    resize: format!("centre crop to {size}, {}", source.resize),
+                    ..source
+                },
+            })
+        };
         let pool = self.pool.context("there are no images")?.finish(source())?;
         let spatial = self
             .spatial

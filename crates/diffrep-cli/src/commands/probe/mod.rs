@@ -13,7 +13,7 @@ use diffrep_probe::{
     AnyRecipe, ClassifierInfo, HeadInfo, Loss, Metrics, Reading, SavedClassifier, SavedHead, Tune,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::ProcessSpec;
 use diffrep_stats::{
     Interval, McNemar, PairedDifference, Spread, mcnemar, paired_bootstrap_seeds, wilson,
 };
@@ -475,13 +475,18 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
     let timesteps = info["timestep_map"]
         .as_u64()
         .context("its manifest tells no timesteps")? as usize;
-    let schedule = [ScheduleKind::Linear, ScheduleKind::Cosine]
+    let rescaled = info.get("timestep_scale").is_some();
+    let schedule = ["linear", "cosine", "scaled_linear"]
         .into_iter()
-        .find(|&kind| {
-            let hash = Sha256Hex::hash_json(&Schedule::new(kind, timesteps).betas);
-            hash.is_ok_and(|hash| info["schedule"] == hash.as_str())
+        .filter_map(|name| format!("{name}:{timesteps}").parse::<ProcessSpec>().ok())
+        .find(|process| {
+            let hash = process
+                .schedule()
+                .map(|found| Sha256Hex::hash_json(&found.betas));
+            hash.is_ok_and(|hash| hash.is_ok_and(|hash| info["schedule"] == hash.as_str()))
         })
-        .context("its schedule is neither linear nor cosine")?;
+        .context("its schedule is none of linear, cosine and scaled_linear")?
+        .schedule;
     let setting = |column: &String| -> Result<Setting> {
         let found = stored.columns.iter().find(|spec| spec.name == *column);
         let found = found.with_context(|| format!("it has no column {column}"))?;
@@ -503,6 +508,7 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
                 setting: setting(column)?,
                 schedule,
                 timesteps,
+                rescaled,
                 preprocess,
                 noise_seed,
                 recipe: bench.recipe.clone(),
@@ -537,6 +543,7 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
                 head: spec.clone(),
                 schedule,
                 timesteps,
+                rescaled,
                 preprocess,
                 noise_seed,
                 recipe: recipe.clone(),

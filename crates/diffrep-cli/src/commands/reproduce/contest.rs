@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{Experiment, Published, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
-    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, LineChart, LineStyle,
-    NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
+    Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, ImageGrid, LineChart,
+    LineStyle, NoteKind, Point, Report, Scale as AxisScale, Section, Series, Table, VerdictLine,
     to_terminal_table,
 };
 use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::finished::Finished;
-use super::{Ground, Place, against_published, orientation};
+use super::generation::{Generated, Generation};
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known, Standing};
+use super::{Ground, Place, against_published, heads, orientation, pictures, transfer, tune};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -33,6 +37,8 @@ struct Results<S> {
     data: Counts,
     resamples: usize,
     contenders: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<Generation>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -75,11 +81,11 @@ pub(super) struct Words {
 }
 
 /// Contenders so far; the first is the one that the others are compared with.
-#[derive(Debug)]
 pub(super) struct Contest<'a> {
     words: Words,
     seeds: &'a [u64],
     entries: Vec<Entry>,
+    generated: Option<Generated>,
 }
 
 impl<'a> Contest<'a> {
@@ -88,7 +94,13 @@ impl<'a> Contest<'a> {
             words,
             seeds,
             entries: Vec::new(),
+            generated: None,
         }
+    }
+
+    /// Takes in what the network draws, beside what is read from it.
+    pub(super) fn generate(&mut self, generated: Generated) {
+        self.generated = Some(generated);
     }
 
     /// Takes the scores of a contender in, one for each seed.
@@ -142,6 +154,10 @@ impl<'a> Contest<'a> {
         start: Instant,
     ) -> Result<Finished> {
         let scale = experiment.scale(scale_name)?;
+        let (generation, grid) = self
+            .generated
+            .map(|generated| (generated.generation, generated.grid))
+            .unzip();
         let results = Results {
             scale: scale_name.into(),
             settings: scale.clone(),
@@ -154,6 +170,7 @@ impl<'a> Contest<'a> {
             },
             resamples: RESAMPLES,
             contenders: self.entries,
+            generation,
         };
         let record = ground.record(
             self.words.schema,
@@ -168,10 +185,62 @@ impl<'a> Contest<'a> {
             seeds: self.seeds,
             results: &record.data,
         };
-        let report = shown.report(&experiment.title, &record);
+        let report = shown.report(&experiment.title, &record, grid);
         let table = to_terminal_table(&shown.table());
         Finished::write(&record, &report, table, dir, start)
     }
+}
+
+/// What the record of a contest tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let (schema, record) = match told::record::<Results<Value>>(path, tune::SCHEMA) {
+        Ok(record) => (tune::SCHEMA, record),
+        Err(_) => (heads::SCHEMA, told::record(path, heads::SCHEMA)?),
+    };
+    let results = &record.data;
+    let streamed = results.settings["feed"].get("streamed").is_some();
+    let words = match schema {
+        tune::SCHEMA => tune::WORDS,
+        _ if streamed => heads::STREAMED,
+        _ => heads::WORDS,
+    };
+    let seeds: Vec<u64> = serde_json::from_value(results.settings["seeds"].clone())
+        .context("`settings.seeds` of the record")?;
+    let shown = Shown {
+        words,
+        seeds: &seeds,
+        results,
+    };
+    let right = |entry: &Entry| -> Vec<Vec<bool>> {
+        entry
+            .scores
+            .iter()
+            .map(|score| score.correct.0.clone())
+            .collect()
+    };
+    let standings = results.contenders.iter().map(|entry| Standing {
+        name: entry.name.clone(),
+        test: entry.test,
+        correct: right(entry),
+        control: None,
+    });
+    let mut standings: Vec<Standing> = standings.collect();
+    if let Some(pixels) = standings
+        .iter()
+        .position(|one| one.name == transfer::PIXELS)
+    {
+        let (ours, theirs) = (&standings[0].correct, &standings[pixels].correct);
+        let ahead = paired_bootstrap_seeds(ours, theirs, RESAMPLES, LEVEL, 0)?;
+        standings[pixels].control = Some(ahead);
+    }
+    let grid = results
+        .generation
+        .as_ref()
+        .and_then(|_| pictures::kept(known.dir).pop());
+    Ok(Found {
+        standings,
+        ..shown.report(known.title, &record, grid).into()
+    })
 }
 
 /// A contest as a reader sees it.
@@ -182,7 +251,7 @@ struct Shown<'a, S> {
 }
 
 impl<S: Serialize> Shown<'_, S> {
-    fn report(&self, title: &str, record: &Record<Results<S>>) -> Report {
+    fn report(&self, title: &str, record: &Record<Results<S>>, grid: Option<ImageGrid>) -> Report {
         let results = self.results;
         let first = results
             .contenders
@@ -237,6 +306,10 @@ impl<S: Serialize> Shown<'_, S> {
                 Some(self.accuracy(first)),
                 self.sizes(),
                 self.curves(),
+                results
+                    .generation
+                    .as_ref()
+                    .map(|generation| generation.section(grid)),
                 Some(self.protocol(record)),
             ]
             .into_iter()
@@ -252,10 +325,13 @@ impl<S: Serialize> Shown<'_, S> {
             .iter()
             .map(|entry| entry.test.mean)
             .fold(0.0, f64::max);
+        let generation = results.generation.as_ref();
         let rows = results.contenders.iter().map(|entry| {
             let chosen = entry.scores.first();
+            // What reads no maps of the diffusion model is another network, which draws nothing.
+            let draws = chosen.is_some_and(|score| score.candidate.is_some());
             let accuracy = Cell::number(entry.test.mean * PERCENT, 2);
-            vec![
+            let mut row = vec![
                 Cell::text(entry.name.clone()),
                 chosen
                     .and_then(|s| s.candidate.as_ref())
@@ -282,8 +358,23 @@ impl<S: Serialize> Shown<'_, S> {
                         d.high * PERCENT
                     ))
                 }),
-            ]
+            ];
+            row.extend(generation.map(|generation| match draws {
+                true => Cell::number(generation.distance(), 2),
+                false => Cell::missing(),
+            }));
+            row
         });
+        let mut columns = vec![
+            Column::text(self.words.one),
+            Column::text("reads"),
+            Column::number("parameters"),
+            Column::number("rate"),
+            Column::number("top-1").with_unit("%"),
+            Column::number("range").with_unit("%"),
+            Column::number("ahead by").with_unit("points"),
+        ];
+        columns.extend(generation.map(|generation| Column::number(generation.distance_name())));
         Table {
             caption: format!(
                 "Top-1 accuracy on the {} test images, read once a seed ({} seeds). Block, rate and decay \
@@ -293,15 +384,7 @@ impl<S: Serialize> Shown<'_, S> {
                 self.seeds.len(),
                 results.data.validation
             ),
-            columns: vec![
-                Column::text(self.words.one),
-                Column::text("reads"),
-                Column::number("parameters"),
-                Column::number("rate"),
-                Column::number("top-1").with_unit("%"),
-                Column::number("range").with_unit("%"),
-                Column::number("ahead by").with_unit("points"),
-            ],
+            columns,
             rows: rows.collect(),
             highlight: Vec::new(),
         }
@@ -500,7 +583,7 @@ impl<S: Serialize> Shown<'_, S> {
         }
         pairs.push(("settings SHA-256".into(), p.config_sha256.to_string()));
         Section {
-            title: "Protocol".into(),
+            title: PROTOCOL.into(),
             blocks: vec![
                 Block::Paragraph(self.words.protocol.into()),
                 Block::KeyValues(pairs),

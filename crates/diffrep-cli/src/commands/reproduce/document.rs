@@ -2,7 +2,6 @@
 //! curves, then everything needed to check them.
 
 use diffrep_artifact::Record;
-use diffrep_plan::{Experiment, ProbeScale};
 use diffrep_probe::{Cell, choose};
 use diffrep_report::{
     Answer, Axis, Best, Block, Cell as TableCell, Column, DifferencePlot, DifferenceRow, Figure,
@@ -18,25 +17,22 @@ use super::{against_published, orientation};
 pub(super) const PERCENT: f64 = 100.0;
 
 /// The whole report.
-pub(super) fn build(
-    experiment: &Experiment<ProbeScale>,
-    scale: &ProbeScale,
-    record: &Record<Results>,
-    noised: ImageGrid,
-    samples: Option<ImageGrid>,
-) -> Report {
+pub(super) fn build(title: &str, record: &Record<Results>, pictures: Vec<ImageGrid>) -> Report {
     let results = &record.data;
+    let mut sections = vec![accuracy_section(results), sweep_section(results)];
+    if !pictures.is_empty() {
+        sections.push(Section {
+            title: "What the network sees and makes".into(),
+            blocks: pictures.into_iter().map(Block::Images).collect(),
+        });
+    }
+    sections.push(protocol_section(results));
+    sections.push(provenance_section(record));
     Report {
-        title: experiment.title.clone(),
+        title: title.into(),
         subtitle: subtitle(results),
         verdicts: results.claims.iter().map(verdict_line).collect(),
-        sections: vec![
-            accuracy_section(results),
-            sweep_section(results),
-            pictures_section(noised, samples),
-            protocol_section(results, scale),
-            provenance_section(record),
-        ],
+        sections,
     }
 }
 
@@ -450,14 +446,5 @@ fn heatmap(cells: &[Cell]) -> Heatmap {
         values,
         decimals: 1,
         best: Best::Highest,
-    }
-}
-
-fn pictures_section(noised: ImageGrid, samples: Option<ImageGrid>) -> Section {
-    let mut blocks = vec![Block::Images(noised)];
-    blocks.extend(samples.map(Block::Images));
-    Section {
-        title: "What the network sees and makes".into(),
-        blocks,
     }
 }

@@ -1,5 +1,6 @@
 //! `kind = "ensemble"`: several noises of one image, to train on and to classify by.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -14,9 +15,11 @@ use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap, verdict
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, setting, splits, watched};
 
-const SCHEMA: (&str, u32) = ("diffrep.ensemble", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.ensemble", 1);
 const RESAMPLES: usize = 10_000;
 const PERCENT: f64 = 100.0;
 
@@ -289,7 +292,7 @@ fn protocol(record: &Record<Results>) -> Section {
         pairs.push(("training images SHA-256".into(), hash.to_string()));
     }
     Section {
-        title: "Protocol".into(),
+        title: PROTOCOL.into(),
         blocks: vec![
             Block::Paragraph(
                 "Rate and decay are chosen on validation images, one draw each. Training draws are \
@@ -301,4 +304,24 @@ fn protocol(record: &Record<Results>) -> Section {
             Block::KeyValues(pairs),
         ],
     }
+}
+
+/// What a record tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    let mut standings = Vec::new();
+    for entry in &record.data.probes {
+        for size in &entry.scores.sizes {
+            standings.push(Standing {
+                name: format!("{}, mean of {}", name(entry), size.draws),
+                test: Spread::of(&size.test)?,
+                correct: Vec::new(),
+                control: None,
+            });
+        }
+    }
+    Ok(Found {
+        standings,
+        ..report(known.title, &record)?.into()
+    })
 }

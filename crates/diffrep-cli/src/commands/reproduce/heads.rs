@@ -16,10 +16,13 @@ use diffrep_probe::{
 use diffrep_taps::{BlockIndex, Encoder};
 
 use super::contest::{Contest, Words};
+use super::generation::Planned;
 use super::{Ground, Place, setting, splits, watched};
 
-const WORDS: Words = Words {
-    schema: ("diffrep.heads", 1),
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.heads", 1);
+
+pub(super) const WORDS: Words = Words {
+    schema: SCHEMA,
     one: "head",
     many: "heads",
     on: "on the same frozen features",
@@ -32,7 +35,7 @@ const WORDS: Words = Words {
 };
 
 /// The same with the frozen network in the loop.
-const STREAMED: Words = Words {
+pub(super) const STREAMED: Words = Words {
     on: "on the same frozen network",
     features: "computed in each epoch by the frozen network, with the noise, flips and crops of the settings",
     protocol: "Images go through the frozen network in each epoch. What a head reads is standardised, where its \
@@ -61,6 +64,11 @@ pub(super) fn run(
         feed: &scale.feed,
         heads: &scale.heads,
     };
+    let generation = scale
+        .generation
+        .as_ref()
+        .map(|planned| Planned::read(planned, &ground))
+        .transpose()?;
     let mut contest = plan.contest(&ground, &splits, place)?;
     if let Some(path) = &scale.classifier {
         let trained = load(path, None, place.device)
@@ -82,6 +90,9 @@ pub(super) fn run(
         })?;
         let recipe = Recipe::named(&scale.recipe)?;
         contest.enter("U-Net encoder", &recipe, scores)?;
+    }
+    if let Some(planned) = generation {
+        contest.generate(planned.run(&ground, &splits, place)?);
     }
     let finished = contest.finish(
         experiment, scale_name, &ground, &splits, place, place.dir, start,

@@ -1,16 +1,20 @@
 //! `diffrep reproduce`: runs an experiment file and writes its report.
 
 mod contest;
+pub(crate) mod cost;
+mod denoising;
 mod document;
 mod ensemble;
 mod finished;
+mod generation;
 mod heads;
 mod pictures;
 mod probe;
-mod protocol;
+pub(crate) mod protocol;
 mod results;
 pub(crate) mod select;
 mod similarity;
+pub(crate) mod told;
 mod transfer;
 mod tune;
 
@@ -28,11 +32,12 @@ use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study};
 use diffrep_report::{Cell, Column, Table};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
 
 use crate::commands::data::DataArgs;
-use crate::commands::input::{preprocess_of, schedule_of, training_record};
+use crate::commands::input::{preprocess_of, process_of, training_record};
+use crate::commands::report;
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -41,7 +46,8 @@ use crate::printer::Printer;
 /// Results of each lie in runs/NAME-SCALE: `report.html`, `report.md`, `results.json`, and for a probe
 /// its head as `head.safetensors` for `diffrep classify`. Features and finished steps lie in runs/features
 /// and runs/steps, where experiments share them: what two of them need is computed once, and nothing when
-/// the same command is given again.
+/// the same command is given again. After several experiments, runs/report.html, runs/report.md and
+/// runs/results.json are about all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep reproduce --quick\n  \
@@ -49,8 +55,8 @@ use crate::printer::Printer;
     diffrep reproduce table1 --scale paper --device cuda:0\n  \
     diffrep reproduce my-experiment.toml --scale mine")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1, figure2, figure4, figure5, figure6, figure7, table1, table2, table3, table6,
-    /// ensemble, select), or TOML files of your own; all that have the scale without it. `smoke` is
+    /// Experiments by name (figure1 to figure7, table1, table2, table3, table6, ensemble,
+    /// select), or TOML files of your own; all that have the scale without it. `smoke` is
     /// `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiments.
@@ -102,6 +108,7 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
         if plans.len() > 1 {
             printer.say(&format!("{}: {}", plan.name(), plan.title()));
         }
+        let meter = cost::Meter::begin();
         match plan {
             Plan::Probe(experiment) => probe::run(experiment, scale, &place)?,
             Plan::Heads(experiment) => heads::run(experiment, scale, &place)?,
@@ -110,7 +117,12 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             Plan::Select(experiment) => select::run(experiment, scale, &place)?,
             Plan::Transfer(experiment) => transfer::run(experiment, scale, &place)?,
             Plan::Similarity(experiment) => similarity::run(experiment, scale, &place)?,
+            Plan::Denoising(experiment) => denoising::run(experiment, scale, &place)?,
         }
+        meter.end(&dir)?;
+    }
+    if plans.len() > 1 {
+        collate(&plans, &args.runs, printer)?;
     }
     if !lacking.is_empty() {
         bail!(
@@ -119,6 +131,19 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
             lacking.len() + plans.len()
         );
     }
+    Ok(())
+}
+
+/// One page over all experiments of this run.
+fn collate(plans: &[(Plan, String)], runs: &Path, printer: Printer) -> Result<()> {
+    let known: Vec<&Plan> = plans.iter().map(|(plan, _)| plan).collect();
+    let told = plans.iter().map(|(plan, scale)| {
+        let dir = runs.join(format!("{}-{scale}", plan.name()));
+        told::Told::read(&dir, &known)
+    });
+    let mut told: Vec<told::Told> = told.collect::<Result<_>>()?;
+    let pages = report::write(&mut told, &runs.join("report.html"), report::Extent::Whole)?;
+    printer.say(&format!("all of them: {}", pages.page.display()));
     Ok(())
 }
 
@@ -200,7 +225,7 @@ struct Ground {
     sha256: Sha256Hex,
     training: Option<TrainingRecord>,
     preprocess: Preprocess,
-    kind: ScheduleKind,
+    process: ProcessSpec,
     schedule: Schedule,
 }
 
@@ -217,14 +242,14 @@ impl Ground {
         })?;
         let training = training_record(&encoder.metadata)?;
         let network = encoder.network;
-        let kind = schedule_of(training.as_ref(), network.config());
+        let process = process_of(&encoder.metadata, network.config())?;
         Ok(Self {
             preprocess: preprocess_of(training.as_ref(), network.config(), None)?,
             sha256: encoder.sha256,
             network,
             training,
-            kind,
-            schedule: Schedule::new(kind, 1000),
+            process,
+            schedule: process.schedule()?,
         })
     }
 
@@ -311,9 +336,9 @@ fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {
 }
 
 /// Runs a step with its progress shown.
-pub(crate) fn watched<T>(
+pub(crate) fn watched<T, E: Into<anyhow::Error>>(
     printer: Printer,
-    step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, diffrep_probe::ProbeError>,
+    step: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, E>,
 ) -> Result<T> {
     let mut shown: Option<(String, crate::printer::Progress)> = None;
     let result = step(&mut |progress| match progress {
@@ -333,7 +358,7 @@ pub(crate) fn watched<T>(
     if let Some((_, progress)) = shown {
         progress.finish();
     }
-    Ok(result?)
+    result.map_err(Into::into)
 }
 
 /// What papers print, in a sentence, where it is not what this scale is held to.

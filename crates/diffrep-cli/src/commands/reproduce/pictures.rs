@@ -13,6 +13,16 @@ use crate::commands::pretrain::grid_png;
 /// Classes shown.
 const ROWS: usize = 6;
 
+const NOISED: &str = "Training images noised to the timesteps of the sweep (Figure 3 of the paper). This is all \
+    that the encoder sees.";
+const DRAWN: &str = "What the same network generates: DDIM samples, none of them chosen.";
+
+/// Labels of the columns: the image itself, then each timestep.
+pub(crate) fn steps(timesteps: &[usize]) -> Vec<String> {
+    let noised = timesteps.iter().map(|t| format!("t = {t}"));
+    std::iter::once("clean".to_string()).chain(noised).collect()
+}
+
 /// The first training image of some classes, clean and noised to each timestep.
 pub(crate) fn noised(
     dataset: &Dataset,
@@ -49,17 +59,13 @@ pub(crate) fn noised(
     let columns = timesteps.len() + 1;
     let names = dataset.class_names();
     Ok(ImageGrid {
-        caption: "Training images noised to the timesteps of the sweep (Figure 3 of the paper). \
-                  This is all that the encoder sees."
-            .into(),
+        caption: NOISED.into(),
         columns,
         row_labels: firsts
             .iter()
             .map(|&i| names[dataset.label(i) as usize].clone())
             .collect(),
-        column_labels: std::iter::once("clean".to_string())
-            .chain(timesteps.iter().map(|t| format!("t = {t}")))
-            .collect(),
+        column_labels: steps(timesteps),
         png: grid_png(&images, columns, size, channels)?,
         width: (columns * size) as u32,
         height: (firsts.len() * size) as u32,
@@ -79,9 +85,14 @@ fn bytes(values: &[f32], channels: usize) -> Vec<u8> {
 /// The samples that lie beside a checkpoint as `samples.png`, if there are any.
 pub(crate) fn samples(checkpoint: &Path) -> Option<ImageGrid> {
     let png = std::fs::read(checkpoint.with_file_name("samples.png")).ok()?;
+    drawn(png)
+}
+
+/// Drawn images as a picture without labels.
+fn drawn(png: Vec<u8>) -> Option<ImageGrid> {
     let picture = image::load_from_memory(&png).ok()?;
     Some(ImageGrid {
-        caption: "What the same network generates: DDIM samples, none of them chosen.".into(),
+        caption: DRAWN.into(),
         columns: 1,
         row_labels: Vec::new(),
         column_labels: Vec::new(),
@@ -90,4 +101,38 @@ pub(crate) fn samples(checkpoint: &Path) -> Option<ImageGrid> {
         scale: if picture.width() <= 300 { 2 } else { 1 },
         png,
     })
+}
+
+/// The pictures of a report that was written to a folder before, in their order.
+pub(crate) fn kept(dir: &Path) -> Vec<ImageGrid> {
+    let Ok(entries) = std::fs::read_dir(dir.join("figures")) else {
+        return Vec::new();
+    };
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with("-images.png"))
+        .collect();
+    files.sort();
+    let pictures = files
+        .iter()
+        .filter_map(|path| drawn(std::fs::read(path).ok()?));
+    pictures.collect()
+}
+
+/// The same with the names of what they show: noised images, whose rows have no names then, and drawn
+/// ones.
+pub(crate) fn beside(dir: &Path, timesteps: &[usize]) -> Vec<ImageGrid> {
+    let mut pictures = kept(dir);
+    if let Some(noised) = pictures.first_mut() {
+        let columns = timesteps.len() + 1;
+        // Tiles are square and at most six lie above each other.
+        let side = noised.width as usize / columns;
+        let rows = noised.height as usize / side.max(1);
+        if rows <= ROWS && side * columns == noised.width as usize {
+            noised.caption = NOISED.into();
+            noised.columns = columns;
+            noised.column_labels = steps(timesteps);
+        }
+    }
+    pictures
 }

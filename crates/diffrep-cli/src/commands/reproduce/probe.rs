@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use diffrep_artifact::Sha256Hex;
+use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_datasets::{Dataset, balanced_subset};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_plan::{Experiment, ProbeScale};
@@ -16,7 +16,9 @@ use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
 use super::finished::Finished;
-use super::results::{Encoding, RESULTS_SCHEMA, RESULTS_VERSION, Results, SubjectResult};
+pub(super) use super::results::SCHEMA;
+use super::results::{Encoding, Results, SubjectResult, against_controls};
+use super::told::{self, Decided, Found, Known, Standing};
 use super::{Ground, Place, document, pictures, setting, splits, watched};
 use crate::printer::Printer;
 
@@ -83,8 +85,8 @@ pub(super) fn run(
         network.taps(),
         Encoding {
             preprocess: ground.preprocess,
-            schedule: ground.kind,
-            timesteps: ground.schedule.timestep_map.len(),
+            schedule: ground.process.schedule,
+            timesteps: ground.process.steps,
             training: ground.training.clone(),
         },
         vec![diffusion, pixels, random],
@@ -102,21 +104,21 @@ pub(super) fn run(
         dir,
     )?;
     let record = ground.record(
-        (RESULTS_SCHEMA, RESULTS_VERSION),
+        SCHEMA,
         Sha256Hex::hash_json(scale)?,
         &runner.splits,
         scale.seeds.first().copied(),
         spec,
         results,
     )?;
-    let noised = pictures::noised(
+    let mut pictures = vec![pictures::noised(
         &runner.splits.train,
         &ground.preprocess,
         &ground.schedule,
         &scale.timesteps,
-    )?;
-    let samples = pictures::samples(&scale.checkpoint);
-    let report = document::build(experiment, scale, &record, noised, samples);
+    )?];
+    pictures.extend(pictures::samples(&scale.checkpoint));
+    let report = document::build(&experiment.title, &record, pictures);
     let table = document::terminal(&record.data);
     Finished::write(&record, &report, table, dir, start)?.show(printer);
     Ok(())
@@ -300,8 +302,9 @@ fn save_head(
         classes: train.class_names().to_vec(),
         encoder_sha256: ground.sha256.to_string(),
         setting: chosen.setting,
-        schedule: ground.kind,
-        timesteps: ground.schedule.timestep_map.len(),
+        schedule: ground.process.schedule,
+        timesteps: ground.process.steps,
+        rescaled: ground.process.rescaled,
         preprocess: ground.preprocess,
         noise_seed: chosen.seed,
         recipe: AnyRecipe::Descent(recipe.clone()),
@@ -309,4 +312,40 @@ fn save_head(
         validation_accuracy: chosen.validation,
     };
     Ok(SavedHead::new(head, info).write(&dir.join("head.safetensors"))?)
+}
+
+/// What a record tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    let results = &record.data;
+    let standings = results.summary.iter().zip(&results.subjects);
+    let standings = standings.map(|(row, subject)| Standing {
+        name: row.name.clone(),
+        test: row.test,
+        correct: subject
+            .finals
+            .iter()
+            .map(|score| score.correct.0.clone())
+            .collect(),
+        control: row.behind,
+    });
+    // Claims about controls stand beside the paper's own.
+    let controls = against_controls(&results.summary);
+    let shape = results
+        .claims
+        .iter()
+        .filter(|claim| controls.iter().all(|control| control.text != claim.text));
+    let pictures = pictures::beside(known.dir, &results.settings.timesteps);
+    Ok(Found {
+        standings: standings.collect(),
+        decided: shape
+            .map(|claim| Decided {
+                text: claim.text.clone(),
+                on: claim.measured_on.clone(),
+                difference: claim.difference,
+                verdict: claim.verdict,
+            })
+            .collect(),
+        ..document::build(known.title, &record, pictures).into()
+    })
 }

@@ -2,13 +2,18 @@
 
 use diffrep_artifact::Record;
 use diffrep_datasets::{Channels, Fit};
-use diffrep_plan::ProbeScale;
 use diffrep_report::{Block, Cell as TableCell, Column, Section, Table};
 
 use super::document::PERCENT;
 use super::results::{Encoding, Results};
 
-pub(super) fn protocol_section(results: &Results, scale: &ProbeScale) -> Section {
+/// The section on how numbers were obtained, in every report.
+pub(crate) const PROTOCOL: &str = "Protocol";
+/// The section on what they were obtained from.
+pub(crate) const PROVENANCE: &str = "Where the numbers come from";
+
+pub(super) fn protocol_section(results: &Results) -> Section {
+    let scale = &results.settings;
     let recipe = |recipe: &diffrep_probe::Recipe| {
         format!(
             "{}: {}, {} epochs, batch {}, learning rate x {} every {} epochs, features {}, rates {:?}, decays {:?}",
@@ -66,7 +71,7 @@ pub(super) fn protocol_section(results: &Results, scale: &ProbeScale) -> Section
         ("sweep recipe", recipe(&results.sweep_recipe)),
     ];
     Section {
-        title: "Protocol".into(),
+        title: PROTOCOL.into(),
         blocks: vec![
             Block::Paragraph(
                 "Timestep, block, pool, learning rate and weight decay are chosen on validation \
@@ -179,7 +184,7 @@ pub(super) fn provenance_section(record: &Record<Results>) -> Section {
         ("noise contract", diffrep_rng::CONTRACT.to_string()),
     ];
     Section {
-        title: "Where the numbers come from".into(),
+        title: PROVENANCE.into(),
         blocks: vec![
             Block::KeyValues(pairs.map(|(key, value)| (key.to_string(), value)).to_vec()),
             Block::Paragraph("Everything on this page is in `results.json` beside it.".into()),

@@ -13,8 +13,7 @@ use diffrep_stats::{
 use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
-pub(crate) const RESULTS_SCHEMA: &str = "diffrep.results";
-pub(crate) const RESULTS_VERSION: u32 = 2;
+pub(crate) const SCHEMA: (&str, u32) = ("diffrep.results", 2);
 
 /// Bootstrap resamples and level of every interval.
 const RESAMPLES: usize = 10_000;
@@ -251,7 +250,7 @@ fn choice(
     }))
 }
 
-fn against_controls(summary: &[Summary]) -> Vec<Claim> {
+pub(super) fn against_controls(summary: &[Summary]) -> Vec<Claim> {
     let test = "test images, each seed averaged";
     summary
         .iter()

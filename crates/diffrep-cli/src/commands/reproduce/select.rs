@@ -1,6 +1,7 @@
 //! `kind = "select"`: a search for timestep, block and pool against the whole grid.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -12,13 +13,16 @@ use diffrep_probe::{Recipe, Search, Selected, Subject};
 use diffrep_report::{
     Answer, Block, Cell, Column, Report, Section, Table, VerdictLine, to_terminal_table,
 };
+use diffrep_stats::Spread;
 use diffrep_taps::{Encoder, TapInfo};
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, setting, splits, watched};
 
-const SCHEMA: (&str, u32) = ("diffrep.select", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.select", 1);
 const PERCENT: f64 = 100.0;
 
 /// What `results.json` holds. Nothing is printed that is not in here.
@@ -326,7 +330,7 @@ fn protocol(record: &Record<Results>) -> Section {
         pairs.push(("training images SHA-256".into(), hash.to_string()));
     }
     Section {
-        title: "Protocol".into(),
+        title: PROTOCOL.into(),
         blocks: vec![
             Block::Paragraph(
                 "A seed names the noise, the images drawn and the probes' first weights; grid and \
@@ -345,4 +349,31 @@ fn protocol(record: &Record<Results>) -> Section {
             Block::KeyValues(pairs),
         ],
     }
+}
+
+/// What a record tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    let mut standings = Vec::new();
+    for (place, name) in ["setting of the grid", "setting of the search"]
+        .into_iter()
+        .enumerate()
+    {
+        let tests: Vec<f64> = record
+            .data
+            .draws
+            .iter()
+            .map(|draw| draw.test[place])
+            .collect();
+        standings.push(Standing {
+            name: name.into(),
+            test: Spread::of(&tests)?,
+            correct: Vec::new(),
+            control: None,
+        });
+    }
+    Ok(Found {
+        standings,
+        ..report(known.title, &record).into()
+    })
 }

@@ -1,5 +1,6 @@
 //! `kind = "similarity"`: layers compared by CKA (Figure 6 of the paper).
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -20,12 +21,14 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known};
 use super::{Ground, Place, splits};
 use crate::commands::cka::layers::Blocks;
 use crate::commands::encoder::OpenBackbone;
 use crate::commands::extract::spread;
 
-const SCHEMA: (&str, u32) = ("diffrep.similarity", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.similarity", 1);
 
 /// What `results.json` holds. Nothing is printed or plotted that is not in here.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,7 +118,11 @@ impl Reader<'_> {
         preprocess: Preprocess,
         title: &str,
     ) -> Result<Named> {
-        self.read(network, None, dim, title, preprocess)
+        let names = network.taps().into_iter().map(|tap| tap.name);
+        Ok(Named {
+            names: names.collect(),
+            ..self.read(network, None, dim, title, preprocess)?
+        })
     }
 }
 
@@ -206,9 +213,8 @@ pub(super) fn run(
             comparisons,
         },
     )?;
-    let table = table(&record.data);
-    let shown = to_terminal_table(&table);
-    let report = report(experiment, &record, table);
+    let shown = to_terminal_table(&table(&record.data));
+    let report = report(&experiment.title, &record);
     Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
 }
@@ -288,11 +294,7 @@ fn table(results: &Results) -> Table {
     }
 }
 
-fn report(
-    experiment: &Experiment<SimilarityScale>,
-    record: &Record<Results>,
-    table: Table,
-) -> Report {
+fn report(title: &str, record: &Record<Results>) -> Report {
     let results = &record.data;
     let maps = results.comparisons.iter().map(|comparison| {
         let values = comparison.values.iter();
@@ -343,7 +345,7 @@ fn report(
         pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
     }
     Report {
-        title: experiment.title.clone(),
+        title: title.into(),
         subtitle: format!(
             "{} comparisons by linear CKA on {} test images.",
             results.comparisons.len(),
@@ -353,16 +355,22 @@ fn report(
         sections: vec![
             Section {
                 title: "Summary".into(),
-                blocks: vec![Block::Table(table)],
+                blocks: vec![Block::Table(table(results))],
             },
             Section {
                 title: "Every pair of layers".into(),
                 blocks: maps.collect(),
             },
             Section {
-                title: "Protocol".into(),
+                title: PROTOCOL.into(),
                 blocks: vec![Block::KeyValues(pairs)],
             },
         ],
     }
+}
+
+/// What a record tells.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    Ok(report(known.title, &record).into())
 }

@@ -1,12 +1,13 @@
 //! `kind = "transfer"`: the same heads on several data sets (Figures 4 and 7 of the paper).
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex, create_dir_all};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
-use diffrep_plan::{Experiment, PAPER, TransferScale};
+use diffrep_plan::{Experiment, PAPER, Published, TransferScale};
 use diffrep_probe::{Candidate, Contender, Recipe, Splits, Study, Subject};
 use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
 use diffrep_stats::{PairedDifference, Spread};
@@ -16,10 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::contest::Contest;
 use super::finished::Finished;
 use super::heads::HeadsPlan;
+use super::protocol::PROTOCOL;
+use super::told::{self, Found, Known};
 use super::{Ground, Place, orientation, setting, splits, watched};
 use crate::commands::encoder::OpenBackbone;
 
-const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
+/// The control that the heads are set beside.
+pub(super) const PIXELS: &str = "raw pixels, linear";
 const PERCENT: f64 = 100.0;
 
 /// What `results.json` holds: a summary of the contests, whose own records lie in folders beside it.
@@ -102,9 +107,8 @@ pub(super) fn run(
         },
     )?;
     record.provenance.data_sha256 = Some(Sha256Hex::hash_json(&hashes)?);
-    let table = table(&record.data);
-    let shown = to_terminal_table(&table);
-    let report = report(experiment, &record, table);
+    let shown = to_terminal_table(&table(&record.data));
+    let report = report(&experiment.title, &experiment.published, &record);
     Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
 }
@@ -144,7 +148,7 @@ fn contest<'a>(
             .map(|&side| setting(None, 1, side))
             .collect::<Result<_>>()?;
         let probe = LinearProbe {
-            name: "raw pixels, linear",
+            name: PIXELS,
             study: ground.study(place),
             subject,
             read: &read,
@@ -267,13 +271,8 @@ fn table(results: &Results) -> Table {
     }
 }
 
-fn report(
-    experiment: &Experiment<TransferScale>,
-    record: &Record<Results>,
-    table: Table,
-) -> Report {
-    let mut blocks = vec![Block::Table(table)];
-    let published = &experiment.published;
+fn report(title: &str, published: &[Published], record: &Record<Results>) -> Report {
+    let mut blocks = vec![Block::Table(table(&record.data))];
     if !published.is_empty() && record.data.scale != PAPER {
         blocks.push(Block::Paragraph(diffrep_report::escape_inline(
             &orientation(&record.data.scale, published),
@@ -319,7 +318,7 @@ fn report(
         pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
     }
     Report {
-        title: experiment.title.clone(),
+        title: title.into(),
         subtitle: format!(
             "{} data sets, the same frozen diffusion model.",
             record.data.data.len()
@@ -331,7 +330,7 @@ fn report(
                 blocks,
             },
             Section {
-                title: "Protocol".into(),
+                title: PROTOCOL.into(),
                 blocks: vec![
                     Block::Paragraph(
                         "Choices are made on validation images of each data set with the first seed; the test images \
@@ -343,4 +342,16 @@ fn report(
             },
         ],
     }
+}
+
+/// What a record tells; its data sets have records of their own.
+pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
+    let record: Record<Results> = told::record(path, SCHEMA)?;
+    let data = record.data.settings.data.iter();
+    Ok(Found {
+        parts: data
+            .map(|named| (named.name.clone(), named.folder()))
+            .collect(),
+        ..report(known.title, known.published, &record).into()
+    })
 }

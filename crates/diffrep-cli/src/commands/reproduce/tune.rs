@@ -14,8 +14,10 @@ use super::contest::{Contest, Words};
 use super::heads::{cut, head_spec};
 use super::{Ground, Place, setting, splits, watched};
 
-const WORDS: Words = Words {
-    schema: ("diffrep.tune", 1),
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.tune", 1);
+
+pub(super) const WORDS: Words = Words {
+    schema: SCHEMA,
     one: "training",
     many: "trainings",
     on: "from the same diffusion model",

@@ -56,14 +56,22 @@ pub(super) fn direct(canvas: &mut Canvas, chart: &LineChart, frame: &Frame, room
     let x = frame.plot.right() + GAP;
     for ((index, end, lines), middle) in entries.iter().zip(middles) {
         let letters = match index {
-            Some(index) => Letters::new(SMALL, Paint::Series(*index)).bold(),
+            // Some hues are too pale for letters; the leader line carries the hue.
+            Some(_) => Letters::new(SMALL, Paint::Ink).bold(),
             None => Letters::new(SMALL, Paint::Soft),
         };
+        let hue = index.map_or(Paint::Soft, Paint::Series);
+        if let Some(index) = index {
+            canvas.open_series(*index, "");
+        }
         let elbow = (frame.plot.right() + 4.0).max(end.0 + 7.0);
         let leader = [(end.0 + 7.0, end.1), (elbow, end.1), (x - 4.0, middle)];
-        canvas.polyline(&leader, Stroke::solid(letters.paint, 0.8));
+        canvas.polyline(&leader, Stroke::solid(hue, 1.4));
         let first = middle - (lines.len() as f64 - 1.0) * LEADING / 2.0 + SMALL * 0.35;
         marks::lines(canvas, (x, first), lines, letters);
+        if index.is_some() {
+            canvas.close();
+        }
     }
 }
 
