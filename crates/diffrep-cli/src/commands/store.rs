@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
+use diffrep_artifact::unix_now;
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_store::{ShardState, StoreError, Survey, is_store};
 use serde::Serialize;
@@ -171,8 +172,8 @@ fn names(survey: &Survey) -> Vec<String> {
 }
 
 fn age(survey: &Survey) -> Option<u64> {
-    let age = SystemTime::now().duration_since(survey.modified?);
-    Some(age.map_or(0, |age| age.as_secs()))
+    let written = survey.modified?.duration_since(UNIX_EPOCH).ok()?;
+    Some(unix_now().saturating_sub(written.as_secs()))
 }
 
 fn age_in_words(seconds: Option<u64>) -> String {
