@@ -474,6 +474,10 @@ mod tests {
             Plan::named("figure4").unwrap().assets(PAPER).unwrap().len(),
             7
         );
+        // A description is read as well as the weights.
+        let plan = Plan::named("figure6").unwrap();
+        let described = Path::new("fixtures/mini/resnet.json");
+        assert!(plan.assets("mini").unwrap().contains(&described));
     }
 
     #[test]

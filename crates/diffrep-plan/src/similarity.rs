@@ -43,7 +43,7 @@ pub struct SimilarityScale {
 pub struct PlannedBackbone {
     /// Its name in results.
     pub name: String,
-    /// What it is, such as `resnet50` or `vit_base_patch16`.
+    /// What it is, such as `resnet50` or `vit_base_patch16`, or a JSON file that describes it.
     pub backbone: String,
     /// Its weights.
     pub checkpoint: PathBuf,
@@ -72,11 +72,13 @@ impl Settings for SimilarityScale {
     fn assets(&self) -> Vec<&Path> {
         let mut assets = vec![self.checkpoint.as_path(), self.data.path()];
         assets.extend(self.classifier.as_deref());
-        assets.extend(
-            self.networks
-                .iter()
-                .map(|network| network.checkpoint.as_path()),
-        );
+        for network in &self.networks {
+            assets.push(&network.checkpoint);
+            let description = Path::new(&network.backbone);
+            if description.extension().is_some_and(|end| end == "json") {
+                assets.push(description);
+            }
+        }
         assets
     }
 }

@@ -243,8 +243,13 @@ fn backbones_learn_and_go_on_to_the_same_bits() {
             network,
             preprocess: base.preprocess,
             course: Course {
-                epochs: 4,
+                epochs: 8,
                 flip: false,
+                learning_rate: LearningRate::Cosine {
+                    rate: 1e-2,
+                    warmup: 4,
+                    steps: 48,
+                },
                 ..base.course()
             },
         };

@@ -185,6 +185,10 @@ fn the_best_cell_is_framed_and_missing_ones_are_dashes() {
         .attribute("fill")
         .map(str::to_owned);
     assert_eq!(low.as_deref(), Some("#440154"));
+    // A pointer over a cell's number finds the cell, which tells its value.
+    let texts = unmarked.named("text").into_iter();
+    let numbers = texts.filter(|text| text.attribute("pointer-events") == Some("none"));
+    assert_eq!(numbers.count(), 4);
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub(super) fn run(job: &Job<'_>, kind: &str) -> Result<()> {
         BackboneConfig::Inception(_) => {
             bail!("the Inception network of FID is what its weights are: train a ResNet or a ViT")
         }
+        BackboneConfig::DiT(_) | BackboneConfig::Mage(_) => {
+            bail!("{kind} has no classifier to be trained: train a ResNet or a ViT")
+        }
     };
     let config = BackboneTraining {
         preprocess: Preprocess {
