@@ -17,7 +17,12 @@ pub(super) fn run(job: &Job<'_>, kind: &str) -> Result<()> {
     let (size, inputs) = match &network {
         BackboneConfig::ResNet(config) => (config.image_size, config.in_channels),
         BackboneConfig::ViT(config) => (config.image_size, config.in_channels),
-        _ => bail!("{kind} is what its published weights are: train a ResNet or a ViT"),
+        BackboneConfig::Inception(_) => {
+            bail!("the Inception network of FID is what its weights are: train a ResNet or a ViT")
+        }
+        BackboneConfig::DiT(_) | BackboneConfig::Mage(_) => {
+            bail!("{kind} has no classifier to be trained: train a ResNet or a ViT")
+        }
     };
     let config = BackboneTraining {
         preprocess: Preprocess {
