@@ -144,7 +144,9 @@ fn find<'a>(
     for dialect in dialects {
         for name in names {
             let prefix = name.strip_suffix(dialect.anchor());
-            candidates.extend(prefix.filter(|prefix| wraps(prefix)).map(|p| (*dialect, p)));
+            let averaged = |prefix: &str| *dialect == Dialect::DiT && prefix == AVERAGED;
+            let prefix = prefix.filter(|prefix| wraps(prefix) || averaged(prefix));
+            candidates.extend(prefix.map(|prefix| (*dialect, prefix)));
         }
     }
     // A training of DiT saves its weights twice, and the averages are what is meant to be used.

@@ -36,6 +36,10 @@ fn with_unknown_of(config: UNetConfig, from: &UNetConfig) -> UNetConfig {
 fn published_networks_are_recognised() {
     for name in preset_names() {
         let config = preset(name).unwrap();
+        if !config.details.are_usual() {
+            // Of diffusers, whose files have other names and a description beside them.
+            continue;
+        }
         let found = infer(Path::new("a.pt"), &tensors(&config)).unwrap();
         assert_eq!((found.preset, &found.config), (Some(name), &config));
         assert!(found.unknown.is_empty());

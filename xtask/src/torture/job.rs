@@ -82,7 +82,7 @@ impl Job {
             Self::Pretrain => words("pretrain")
                 .chain([at("photos"), "--arch".into(), at("small.json")])
                 .chain(words(
-                    "--epochs 4 --batch 8 --held-out 8 --warmup 4 --checkpoint-every 2 --quiet --out",
+                    "--epochs 2 --batch 4 --held-out 8 --warmup 4 --checkpoint-every 1 --quiet --out",
                 ))
                 .chain([out])
                 .collect(),

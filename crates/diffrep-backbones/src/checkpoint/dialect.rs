@@ -3,13 +3,12 @@
 use crate::names::NamedTensor;
 
 /// Modules in which trainers wrap a network, and keys under which files keep it.
-pub(super) const WRAPPERS: [&str; 19] = [
+pub(super) const WRAPPERS: [&str; 18] = [
     "_feature_blocks", // VISSL
     "backbone",        // DINO, mmcv
     "base_encoder",    // MoCo v3
     "base_model",      // VISSL
     "classy_state_dict",
-    "ema", // DiT
     "encoder",
     "encoder_q", // MoCo v1 and v2
     "model",

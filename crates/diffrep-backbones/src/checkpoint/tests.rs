@@ -2,7 +2,9 @@ use burn::tensor::Device;
 
 use super::dialect::{COUNTER, HEAD, INTO_TEXT, OTHER, TEXT, TRAINING};
 use super::*;
-use crate::{BackboneConfig, InceptionConfig, ResNetConfig, Stem, ViTConfig, named_tensors};
+use crate::{
+    BackboneConfig, DiTConfig, InceptionConfig, ResNetConfig, Stem, ViTConfig, named_tensors,
+};
 
 fn wanted(config: &BackboneConfig) -> Vec<NamedTensor> {
     named_tensors(&config.blank(&Device::flex()).unwrap())
@@ -293,4 +295,28 @@ fn the_inception_of_torchvision_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("AuxLogits.fc.weight"), "{error}");
+}
+
+#[test]
+fn of_a_training_of_dit_the_averages_are_read() {
+    let config = DiTConfig {
+        depth: 1,
+        ..DiTConfig::preset("dit_s_2_256").unwrap()
+    };
+    let wanted = config.tensors();
+    let under = |prefix: &'static str| {
+        wanted
+            .iter()
+            .map(move |tensor| format!("{prefix}{}", tensor.key))
+    };
+    let mut names: Vec<String> = under("model.").collect();
+    let alone = plan(names.iter().map(String::as_str), &wanted).unwrap();
+    assert_eq!((alone.prefix.as_str(), alone.left.len()), ("model.", 0));
+    names.extend(under("ema."));
+    names.push("opt.state.0.exp_avg".into());
+    let found = plan(names.iter().map(String::as_str), &wanted).unwrap();
+    assert_eq!(
+        (found.prefix.as_str(), found.left.len()),
+        ("ema.", wanted.len() + 1)
+    );
 }

@@ -76,12 +76,11 @@ pub(crate) fn inspect(
     }
     let (unet, first) = (&found.unet, &found.first_stage);
     let container = found.container;
+    let (path, channels) = (path.display(), first.latent_channels);
+    let (size, side) = (first.image_size, unet.sample_size);
     printer.result(&format!(
-        "{0}: latent diffusion ({container}), images of {1} x {1} through latents of {2} x {3} x {3}",
-        path.display(),
-        first.image_size,
-        first.latent_channels,
-        unet.sample_size
+        "{path}: latent diffusion ({container}), images of {size} x {size} through latents of \
+         {channels} x {side} x {side}"
     ));
     printer.result(&format!(
         "architecture: {}",
