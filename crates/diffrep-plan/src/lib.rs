@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(assets, expected.map(Path::new));
         assert_eq!(
             Plan::named("figure4").unwrap().assets(PAPER).unwrap().len(),
-            7
+            9
         );
         // A description is read as well as the weights.
         let plan = Plan::named("figure6").unwrap();
