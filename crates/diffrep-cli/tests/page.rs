@@ -3,6 +3,7 @@
 //! The browser part needs Debian's `chromium` or its like; it says so and passes where none is installed,
 //! unless DIFFREP_NEEDS_BROWSER is set.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod common;
 

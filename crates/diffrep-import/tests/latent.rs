@@ -286,7 +286,7 @@ fn what_is_no_stable_diffusion_is_refused_by_name() {
             "scheduler/scheduler_config.json",
             "\"prediction_type\": \"epsilon\"",
             "\"prediction_type\": \"flow\"",
-            "`prediction_type` is flow",
+            "its network predicts `flow`",
         ),
         (
             "text_encoder/config.json",

@@ -488,7 +488,7 @@ impl Part<'_> {
         let epoch = Some(self.epoch);
         let (image, condition) =
             self.train
-                .batch(&plain.encoder, rows, t, epoch, &self.tuning.device)?;
+                .batch(&plain.encoder, rows, t, epoch, self.tuning.device)?;
         let labels = rows.iter().map(|&row| self.train.dataset.label(row));
         let labels: Vec<u32> = labels.collect();
         let weight = rows.len() as f64 / self.batch as f64;

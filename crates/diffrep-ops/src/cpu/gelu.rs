@@ -23,10 +23,10 @@ fn erf(x: f32) -> f32 {
     let p = p * square - 2.685_444_4e-2;
     let p = p * square + 1.128_36e-1;
     let p = p * square - 3.761_262_6e-1;
-    let near = (p * square + 1.128_379_1) * x;
+    let near = (p * square + std::f32::consts::FRAC_2_SQRT_PI) * x;
     let far = x.abs().min(4.0);
     let p = -2.168_676_3e-5_f32;
-    let p = p * far + 4.413_352_9e-4;
+    let p = p * far + 4.413_353e-4;
     let p = p * far - 4.204_556_3e-3;
     let p = p * far + 2.520_824e-2;
     let p = p * far - 1.084_185_5e-1;
