@@ -99,6 +99,11 @@ fn an_archive_holds_the_images_of_the_folder_and_goes_on_after_a_stop() {
     // More of them: those of the file are not drawn again.
     assert_eq!(works(&draw(&file, &["--count", "8"]))["drawn"], 4);
     assert_eq!(all(&file), (0..8).flat_map(image).collect::<Vec<u8>>());
+    // Fewer are there already, and what would leave a gap is refused: a file loses nothing.
+    assert_eq!(works(&draw(&file, &["--count", "2"]))["drawn"], 0);
+    let gap = draw(&file, &["--first", "20", "--count", "2"]);
+    refuses(&gap, &["samples.npz", "do not adjoin"]);
+    assert_eq!(all(&file), (0..8).flat_map(image).collect::<Vec<u8>>());
     refuses(
         &draw(&file, &["--count", "8", "--seed", "1"]),
         &[

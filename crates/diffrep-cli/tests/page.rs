@@ -53,8 +53,8 @@ fn claims_are_decided_from_the_records() {
     assert_eq!(answer("beats the same network's encoder"), "yes");
     assert_eq!(answer("beats linear probes of every pool"), "no");
     assert_eq!(answer("at every block and timestep"), "yes");
-    assert_eq!(answer("by no more than a point"), "no");
-    assert_eq!(answer("worst head on fine-grained classes (tops)"), "yes");
+    assert_eq!(answer("makes no significant difference"), "no");
+    assert_eq!(answer("every data set and head) (tops)"), "yes");
     assert_eq!(answer("beats the last block"), "undecided");
     for claim in claims {
         for pair in claim["pairs"].as_array().unwrap() {

@@ -18,8 +18,8 @@ use crate::crew::Crew;
 use crate::setting::{SettingError, Settings};
 
 /// Version of the arithmetic of features, raised when kernels give other bits for the same network:
-/// 2 since wide convolutions are computed with packed weights.
-const ARITHMETIC: u32 = 2;
+/// 2 since wide convolutions are computed with packed weights, 3 since GELU is vectorised.
+const ARITHMETIC: u32 = 3;
 
 /// Images of `size` x `size` that go through the network together: 16 small ones, fewer of more than
 /// 32 x 32 pixels, since maps of a large image fill the processor by themselves. A function of the

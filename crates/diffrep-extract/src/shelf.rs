@@ -103,10 +103,10 @@ fn remove_if_needless(dir: &Path, there: &BTreeSet<String>) {
         .columns
         .iter()
         .all(|column| there.contains(&column.name));
-    if survey.is_whole() || !needless {
+    if survey.is_whole() || survey.is_damaged() || !needless {
         return;
     }
-    match diffrep_store::remove(dir) {
+    match diffrep_store::remove(&survey) {
         Ok(()) => {
             tracing::info!(dir = %dir.display(), "removed a half-done store that nothing needs")
         }

@@ -33,6 +33,18 @@ pub(crate) fn weights(folder: &Path) -> Result<PathBuf, ImportError> {
     if !home.join("config.json").is_file() {
         return Err(refuse("it has no `config.json`".into()));
     }
+    let around = match home.file_name().is_some_and(|part| part == "unet") {
+        true => home.parent().unwrap_or(folder),
+        false => folder,
+    };
+    if let Some(part) = ["vqvae", "vae"]
+        .iter()
+        .find(|part| around.join(part).is_dir())
+    {
+        return Err(refuse(format!(
+            "its network works on what `{part}/` makes of images, which is not supported for such a network"
+        )));
+    }
     let found = WEIGHTS.iter().map(|name| home.join(name));
     if let Some(path) = found.into_iter().find(|path| path.is_file()) {
         return Ok(path);

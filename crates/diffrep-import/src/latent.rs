@@ -234,6 +234,12 @@ impl Open {
         image_size: Option<usize>,
     ) -> Result<Self, ImportError> {
         let mut open = match path.is_dir() {
+            true if arch.is_some() => {
+                return Err(ImportError::NotANetworkFolder {
+                    path: path.into(),
+                    reason: "it describes its networks itself: an architecture is given for a single file".into(),
+                });
+            }
             true => folder::open(path)?,
             false => single::open(path, arch.map(folder::setup).transpose()?)?,
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use diffrep_unet::{ConfigError, UNetConfig, parameter_shapes};
+use diffrep_unet::{ConfigError, Kind, UNetConfig, parameter_shapes};
 
 use crate::TensorInfo;
 
@@ -72,6 +72,11 @@ pub(crate) struct Wanted {
 
 /// Every parameter of a network with its tensors in a file of the given dialect.
 pub(crate) fn wanted(dialect: Dialect, config: &UNetConfig) -> Result<Vec<Wanted>, ConfigError> {
+    if let (Dialect::Diffusers(_), Kind::Encoder(_)) = (dialect, config.kind) {
+        return Err(ConfigError {
+            reason: "diffusers has no names for a classifier of guided diffusion".into(),
+        });
+    }
     let parameters = parameter_shapes(config)?.into_iter();
     Ok(parameters
         .map(|parameter| {

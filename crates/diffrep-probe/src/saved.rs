@@ -6,7 +6,7 @@ use diffrep_artifact::write_bytes_atomic;
 use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
 use diffrep_heads::LinearHead;
-use diffrep_schedule::ScheduleKind;
+use diffrep_schedule::{ProcessSpec, ScheduleKind, Target};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +125,13 @@ impl SavedHead {
             .and_then(|metadata| metadata.get(INFO))
             .ok_or_else(|| broken(format!("its header has no `{INFO}`")))?;
         let info: HeadInfo = serde_json::from_str(info).map_err(|e| broken(e.to_string()))?;
+        let process = ProcessSpec {
+            schedule: info.schedule,
+            steps: info.timesteps,
+            rescaled: info.rescaled,
+            predicts: Target::default(),
+        };
+        process.schedule().map_err(|e| broken(e.to_string()))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
         let values = |name: &str, rank: usize| -> Result<(Vec<f32>, Vec<usize>), ProbeError> {
             let view = file.tensor(name).map_err(|e| broken(e.to_string()))?;

@@ -8,7 +8,7 @@ use burn::tensor::{Device, TensorData};
 use diffrep_artifact::write_bytes_atomic;
 use diffrep_datasets::Preprocess;
 use diffrep_heads::{HeadSpec, load_state, parameters};
-use diffrep_schedule::{Schedule, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind, Target};
 use diffrep_unet::{UNet, named_parameters, state_dict, with_state_dict};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,13 @@ impl SavedClassifier {
             .and_then(|metadata| metadata.get(INFO))
             .ok_or_else(|| broken(format!("its header has no `{INFO}`")))?;
         let info: ClassifierInfo = serde_json::from_str(info).map_err(|e| broken(e.to_string()))?;
+        let process = ProcessSpec {
+            schedule: info.schedule,
+            steps: info.timesteps,
+            rescaled: info.rescaled,
+            predicts: Target::default(),
+        };
+        process.schedule().map_err(|e| broken(e.to_string()))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {

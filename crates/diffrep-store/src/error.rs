@@ -15,6 +15,12 @@ pub enum StoreError {
     /// A file operation failed, or another process is writing to the folder.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// A store is not as it was when its removal was decided.
+    #[error("{} was written to meanwhile", dir.display())]
+    Changed {
+        /// Its folder.
+        dir: PathBuf,
+    },
     /// The specification makes no sense.
     #[error("the store specification has {field} = {found}; expected {expected}")]
     Spec {

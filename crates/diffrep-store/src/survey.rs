@@ -77,6 +77,12 @@ impl Survey {
         self.shards.iter().all(|shard| *shard == ShardState::Whole)
     }
 
+    /// Whether a shard is there that is not as it must be, or could not be read.
+    pub fn is_damaged(&self) -> bool {
+        let damaged = |shard: &ShardState| matches!(shard, ShardState::Damaged(_));
+        self.shards.iter().any(damaged)
+    }
+
     /// How many shards are whole.
     pub fn whole_shards(&self) -> usize {
         self.shards
@@ -115,11 +121,15 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Vec<StoreError>, StoreError> {
 /// # Errors
 ///
 /// [`StoreError::Artifact`] if a process reads the lock of the folder as taken or a file cannot be removed,
-/// else as [`Survey::of`].
-pub fn remove(dir: impl AsRef<Path>) -> Result<(), StoreError> {
-    let dir = dir.as_ref();
-    let spec = read_manifest(dir)?;
+/// [`StoreError::Changed`] if the store is not as `seen` any more, else as [`Survey::of`].
+pub fn remove(seen: &Survey) -> Result<(), StoreError> {
+    let dir = seen.dir.as_path();
     let lock = Lock::acquire(dir)?;
+    let now = Survey::of(dir)?;
+    if now.shards != seen.shards || now.spec != seen.spec {
+        return Err(StoreError::Changed { dir: dir.into() });
+    }
+    let spec = now.spec;
     tidy_up(&lock, dir)?;
     for range in spec.shards() {
         remove_file(&shard_path(dir, range.index))?;

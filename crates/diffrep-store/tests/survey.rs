@@ -91,7 +91,7 @@ fn removal_takes_the_store_and_nothing_else() {
     write(&dir);
     assert!(is_store(&dir));
     let lock = Lock::acquire(&dir).unwrap();
-    let error = remove(&dir).unwrap_err();
+    let error = remove(&Survey::of(&dir).unwrap()).unwrap_err();
     assert!(
         matches!(error, StoreError::Artifact(ArtifactError::Locked { .. })),
         "{error:?}"
@@ -102,7 +102,7 @@ fn removal_takes_the_store_and_nothing_else() {
     );
     drop(lock);
     fs::write(dir.join("notes.txt"), "mine").unwrap();
-    remove(&dir).unwrap();
+    remove(&Survey::of(&dir).unwrap()).unwrap();
     let left: Vec<_> = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -112,10 +112,19 @@ fn removal_takes_the_store_and_nothing_else() {
 
     let dir = root.path().join("other");
     write(&dir);
-    remove(&dir).unwrap();
+    remove(&Survey::of(&dir).unwrap()).unwrap();
     assert!(!dir.exists());
     assert!(
-        remove(root.path()).is_err(),
-        "a folder that is no store stays"
+        Survey::of(root.path()).is_err(),
+        "a folder that is no store"
     );
+
+    // What was written to since it was looked at stays.
+    let dir = root.path().join("grown");
+    write(&dir);
+    let seen = Survey::of(&dir).unwrap();
+    fs::remove_file(dir.join("shard-00000.safetensors")).unwrap();
+    let error = remove(&seen).unwrap_err();
+    assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
+    assert!(is_store(&dir));
 }

@@ -21,7 +21,8 @@ const PERCENT: f64 = 100.0;
 /// Say what changed between two runs.
 ///
 /// Compares accuracies contender by contender, settings, versions, devices, checkpoints and data. A change
-/// is beyond the spread if its 95 % interval (paired over the test images, where both runs had the same)
+/// is beyond the spread if its 95 % interval (paired over the test images, where both runs had the same training
+/// images and as many test images)
 /// does not hold zero and the ranges over seeds, where there are several, do not overlap.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -339,11 +340,28 @@ fn text(comparison: &Comparison) -> String {
         .flat_map(|change| &change.accuracies)
         .filter(|change| change.beyond_spread == Some(true))
         .count();
-    parts.push(match beyond {
-        0 => "No accuracy changed beyond the spread.".to_owned(),
-        1 => "1 accuracy changed beyond the spread.".to_owned(),
-        many => format!("{many} accuracies changed beyond the spread."),
+    let changes = comparison
+        .experiments
+        .iter()
+        .flat_map(|change| &change.accuracies);
+    let (total, open) = changes.fold((0, 0), |(total, open), change| {
+        (
+            total + 1,
+            open + usize::from(change.beyond_spread.is_none()),
+        )
     });
+    if total > open {
+        parts.push(match beyond {
+            0 => "No accuracy changed beyond the spread.".to_owned(),
+            1 => "1 accuracy changed beyond the spread.".to_owned(),
+            many => format!("{many} accuracies changed beyond the spread."),
+        });
+    }
+    if open > 0 {
+        parts.push(format!(
+            "{open} of {total} could not be judged: they have no spread and no pairs, or are on one side only."
+        ));
+    }
     parts.join("\n\n")
 }
 

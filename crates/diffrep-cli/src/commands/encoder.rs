@@ -298,7 +298,14 @@ impl OpenLatent {
         } = load_latent(checkpoint, settings.arch, settings.size, device)?;
         let length = text.config().max_position_embeddings;
         let tokens = tokenizer.encode(settings.prompt, length, padding)?;
-        let told = Sha256Hex::hash_json(&(&tokens.ids, settings.latents, &description.unet.heads))?;
+        let told = Sha256Hex::hash_json(&(
+            (&tokens.ids, settings.latents),
+            (
+                &description.unet,
+                &description.first_stage,
+                &description.text,
+            ),
+        ))?;
         Ok(Self {
             name: format!("{sha256} told {} ({:?})", told.short(), settings.prompt),
             preprocess: Preprocess {

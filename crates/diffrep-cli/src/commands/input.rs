@@ -10,7 +10,7 @@ use diffrep_datasets::{Channels, Fit, Preprocess};
 use diffrep_heads::{HeadError, HeadSpec};
 use diffrep_import::{PROCESS_KEY, published_process};
 use diffrep_pretrain::TrainingRecord;
-use diffrep_schedule::{ProcessSpec, ScheduleKind};
+use diffrep_schedule::{ProcessSpec, ScheduleKind, Target};
 use diffrep_taps::TapInfo;
 use diffrep_unet::{Precision, UNetConfig};
 
@@ -53,6 +53,20 @@ pub(crate) fn process_of(
             .context("what the checkpoint says of its noise schedule cannot be read");
     }
     Ok(published_process(network).unwrap_or(ScheduleKind::Linear.into()))
+}
+
+/// That what a network says is noise, told the timestep itself: what drawing and denoising take it for.
+pub(crate) fn check_predicts_noise(process: &ProcessSpec, network: &str) -> Result<()> {
+    ensure!(
+        process.predicts == Target::Noise,
+        "{network} does not predict noise ({process}): its features can be read, and drawing from it is not supported"
+    );
+    ensure!(
+        !process.rescaled,
+        "{network} is told thousandths of timesteps ({process}): its features can be read, and drawing from it is not \
+         supported"
+    );
+    Ok(())
 }
 
 /// What the blocks of a network compute with.

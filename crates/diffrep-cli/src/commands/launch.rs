@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use diffrep_artifact::{create_dir_all, write_bytes_atomic};
+use diffrep_artifact::{Sha256Hex, create_dir_all, write_bytes_atomic};
 use diffrep_plan::launch::{IndexedJob, JobId, Resources, SlurmJob, Volume, submit};
 
 use crate::printer::Printer;
@@ -87,7 +87,7 @@ struct SlurmArgs {
     #[arg(long, value_name = "JOB", requires = "submit")]
     after: Vec<u64>,
     /// The program that takes scripts.
-    #[arg(long, default_value = "sbatch")]
+    #[arg(long, default_value = "sbatch", requires = "submit")]
     sbatch: PathBuf,
 }
 
@@ -154,6 +154,11 @@ impl Common {
             "--workers is for extract, whose work is shared out: `{}` is one job",
             self.command.first().map_or("", String::as_str)
         );
+        ensure!(
+            !self.name().contains('/'),
+            "the job's name `{}` has a slash, which no file's name may have",
+            self.name()
+        );
         Ok(())
     }
 }
@@ -203,7 +208,11 @@ fn slurm(args: &SlurmArgs, shares_work: bool, printer: Printer) -> Result<()> {
         return Ok(());
     }
     create_dir_all(&args.logs)?;
-    let path = args.logs.join(format!("{}.sbatch", job.name));
+    // A later job of the same name has a script of its own: parts of this one may be handed in again.
+    let hash = Sha256Hex::hash_bytes(script.as_bytes());
+    let path = args
+        .logs
+        .join(format!("{}-{}.sbatch", job.name, hash.short()));
     write_bytes_atomic(&path, script.as_bytes())?;
     let after: Vec<JobId> = args.after.iter().copied().map(JobId).collect();
     let id = submit(&args.sbatch, &path, &after)?;

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use diffrep_artifact::unix_now;
+use diffrep_artifact::{Lock, unix_now};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_store::{ShardState, StoreError, Survey, is_store};
 use serde::Serialize;
@@ -378,17 +378,16 @@ fn collect(args: &GcArgs, printer: Printer) -> Result<()> {
         if !old(survey) {
             continue;
         }
-        let outcome = match args.delete {
-            false => None,
-            true => Some(diffrep_store::remove(&survey.dir)),
-        };
+        let outcome = args.delete.then(|| remove(survey));
         removals.push(Removal {
             folder: survey.dir.clone(),
             reason,
             bytes: survey.bytes,
             age_seconds: age(survey),
             removed: matches!(outcome, Some(Ok(()))),
-            kept: outcome.and_then(Result::err).map(|error| error.to_string()),
+            kept: outcome
+                .and_then(Result::err)
+                .map(|error| format!("{error:#}")),
         });
     }
     if printer.json() {
@@ -397,6 +396,17 @@ fn collect(args: &GcArgs, printer: Printer) -> Result<()> {
         printer.result(&removal_text(&removals, args.delete));
     }
     Ok(())
+}
+
+/// Removes a store; one on a shelf only while no `reproduce` is at its folder of runs, whose experiments
+/// read it without a lock of its own.
+fn remove(survey: &Survey) -> Result<()> {
+    let runs = match on_shelf(&survey.dir) {
+        true => survey.dir.ancestors().nth(3),
+        false => None,
+    };
+    let _lock = runs.map(Lock::acquire).transpose()?;
+    Ok(diffrep_store::remove(survey)?)
 }
 
 /// Stores that may go, each with the first reason that fits.
@@ -423,6 +433,9 @@ fn candidates<'a>(surveys: &[&'a Survey], shelves: bool) -> Vec<(&'a Survey, Rea
         };
         let reason = if names(survey).iter().all(|name| columns.contains(name)) {
             Reason::Superseded
+        } else if survey.is_damaged() {
+            // Of what a file system does not let read nothing is known; `verify` tells.
+            continue;
         } else if !survey.is_whole() {
             Reason::HalfDone
         } else if shelf && !diffrep_extract::is_current(&survey.spec) {

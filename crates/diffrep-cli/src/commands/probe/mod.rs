@@ -475,6 +475,13 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
     let timesteps = info["timestep_map"]
         .as_u64()
         .context("its manifest tells no timesteps")? as usize;
+    let encoder = info["encoder"].as_str().unwrap_or_default();
+    ensure!(
+        [" told ", " behind a VAE"]
+            .iter()
+            .all(|part| !encoder.contains(part)),
+        "heads on features of networks on latents cannot be saved for `classify` yet"
+    );
     let rescaled = info.get("timestep_scale").is_some();
     let schedule = ["linear", "cosine", "scaled_linear"]
         .into_iter()

@@ -63,7 +63,12 @@ pub(super) fn judge(told: &Told) -> Result<Vec<Judged>> {
         experiment: told.name.clone(),
         scale: told.scale.clone(),
         claim: decided.text.clone(),
-        at: "Section 4.1.1, Figures 2 and 5".into(),
+        at: match told.name.as_str() {
+            name if name.starts_with("figure2") => "after Section 4.1.1, Figure 2".into(),
+            name if name.starts_with("figure5") => "after Section 4.2, Figure 5".into(),
+            // Of an experiment of one's own the paper says nothing.
+            _ => "this experiment".into(),
+        },
         verdict: decided.verdict,
         pairs: vec![Pair {
             sides: Vec::new(),

@@ -26,6 +26,7 @@ use super::protocol::PROTOCOL;
 use super::told::{self, Found, Known};
 use super::{Ground, Place, pictures, splits, watched};
 use crate::commands::extract::spread;
+use crate::commands::input::check_predicts_noise;
 use crate::commands::pretrain::grid_png;
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.denoising", 1);
@@ -156,6 +157,7 @@ pub(super) fn run(
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
+    check_predicts_noise(&ground.process, "the diffusion model of the experiment")?;
     for &t in &scale.timesteps {
         ground.schedule.check(t)?;
     }

@@ -17,7 +17,7 @@ use crate::commands::extract::spread;
 use crate::commands::fid::Scores;
 use crate::commands::fid::extractor::Extractor;
 use crate::commands::fid::side::{Images, Reading, Side};
-use crate::commands::input::{PrecisionArg, encoder_name};
+use crate::commands::input::{PrecisionArg, check_predicts_noise, encoder_name};
 use crate::commands::sample::{Drawing, Grid, fill_archive, square};
 
 /// Images of the grid.
@@ -52,6 +52,7 @@ pub(super) struct Planned<'a> {
 
 impl<'a> Planned<'a> {
     pub(super) fn read(planned: &'a PlannedGeneration, ground: &Ground) -> Result<Self> {
+        check_predicts_noise(&ground.process, "the diffusion model of the experiment")?;
         let spacing = Spacing::parse(&planned.steps, ground.schedule.steps())?;
         Ok(Self {
             planned,

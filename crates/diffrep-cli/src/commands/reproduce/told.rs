@@ -111,6 +111,11 @@ impl Told {
             None => Plan::named(&name).ok(),
         };
         let plan = given.or(own.as_ref());
+        // Two folders of one experiment and scale are told apart by their names.
+        let name = match folder == name || folder == format!("{name}-{}", head.data.scale) {
+            true => name,
+            false => folder.into_owned(),
+        };
         let title = plan.map_or(name.as_str(), Plan::title);
         let told = Self::with(
             head,

@@ -40,11 +40,20 @@ pub(crate) fn fill(
         true => Some(open(drawing, path)?),
         false => None,
     };
-    if let Some((_, there)) = &before
-        && *there == wanted
-    {
-        return Ok(0);
-    }
+    // A file never loses images: it keeps what it has, and grows at an end.
+    let wanted = match &before {
+        None => wanted,
+        Some((_, there)) if there.start <= wanted.start && wanted.end <= there.end => return Ok(0),
+        Some((_, there)) if there.end < wanted.start || wanted.end < there.start => bail!(
+            "{} holds the images {} to {}, which do not adjoin {} to {}: choose another --out",
+            path.display(),
+            there.start,
+            there.end - 1,
+            wanted.start,
+            wanted.end - 1
+        ),
+        Some((_, there)) => there.start.min(wanted.start)..there.end.max(wanted.end),
+    };
     create_dir_all(&parts)?;
     let lock = Lock::acquire(&parts)?;
     if let Some((file, there)) = before {

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use diffrep_artifact::{Lock, create_dir_all, write_bytes_atomic};
 use diffrep_import::{load, read_arch};
 use diffrep_sample::{SampleOptions, Sampler};
-use diffrep_schedule::{ProcessSpec, Spacing, Target, VarianceKind, respaced};
+use diffrep_schedule::{ProcessSpec, Spacing, VarianceKind, respaced};
 use diffrep_unet::{Kind, UNetConfig};
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub(crate) use draw::{Drawing, Grid, square};
 use draw::{LabelArg, grid, picture};
 use guide::Classifier;
 
-use crate::commands::input::{PrecisionArg, encoder_name, process_of};
+use crate::commands::input::{PrecisionArg, check_predicts_noise, encoder_name, process_of};
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
@@ -135,17 +135,7 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
         Some(process) => process,
         None => process_of(&imported.metadata, &config)?,
     };
-    ensure!(
-        process.predicts == Target::Noise,
-        "{} does not predict noise ({process}): its features can be read, and drawing from it is not supported",
-        args.checkpoint.display()
-    );
-    ensure!(
-        !process.rescaled,
-        "{} is told thousandths of timesteps ({process}): its features can be read, and drawing from it is not \
-         supported",
-        args.checkpoint.display()
-    );
+    check_predicts_noise(&process, &args.checkpoint.display().to_string())?;
     let timesteps = process.steps;
     let full = process.schedule()?;
     let schedule = respaced(&full, &Spacing::parse(&args.steps, timesteps)?)?;
