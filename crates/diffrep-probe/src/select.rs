@@ -28,7 +28,7 @@ pub enum Search {
     /// blocks that were best or lie beside them, all pools, on a quarter of the training images and as
     /// many validation images as keep the search to a quarter of the grid's forwards; then the best
     /// few settings of one timestep on half of the training images. What a setting scores is believed
-    /// as far as chance lets ([`denoised`]).
+    /// as far as chance lets (`denoise.rs`).
     Halving,
 }
 

@@ -33,7 +33,7 @@ const GRID: u64 = 64;
 /// Image number i is a function of --seed and i: a stop in the middle does not change it, --batch only in
 /// the last digits, and the same command draws only what is missing. --out holds one PNG for each image,
 /// `grid.png` with the first 64, and `sampling.json` with all that determined them; or it is one file that
-/// ends in `.npz`, with `arr_0` u8 [count, height, width, 3] and, with --label, `arr_1` [count], as
+/// ends in `.npz`, with `arr_0` u8 `[count, height, width, 3]` and, with --label, `arr_1` of as many, as
 /// guided-diffusion's evaluator reads them. Until that file is whole its images lie in a folder beside it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
