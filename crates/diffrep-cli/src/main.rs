@@ -87,9 +87,12 @@ fn shares_work(command: &[String]) -> anyhow::Result<bool> {
         Ok(_) => Ok(false),
         Err(error) => {
             let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            let first = first.trim_start_matches("error: ");
-            anyhow::bail!("what is to be launched is no command of diffrep: {first}")
+            // The reason, which may be a list, ends before an empty line.
+            let lines = text.lines().take_while(|line| !line.is_empty());
+            let reason: Vec<&str> = lines.map(str::trim).collect();
+            let reason = reason.join(" ");
+            let reason = reason.trim_start_matches("error: ");
+            anyhow::bail!("what is to be launched is no command of diffrep: {reason}")
         }
     }
 }

@@ -125,6 +125,8 @@ fn what_cannot_work_is_told_before_it_is_queued() {
     refuses(&misspelt, &["no command of diffrep", "extrakt"]);
     let unknown = launch(&["slurm"], &[&extract[..], &["--blocks", "7"]].concat());
     refuses(&unknown, &["no command of diffrep", "--blocks"]);
+    let lacking = launch(&["slurm"], &["extract", "photos"]);
+    refuses(&lacking, &["not provided", "--checkpoint", "--out"]);
     let shared = launch(&["slurm", "--workers", "4"], &["reproduce", "table1"]);
     refuses(&shared, &["--workers is for extract", "reproduce"]);
     let placed = launch(

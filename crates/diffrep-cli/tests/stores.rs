@@ -135,3 +135,26 @@ fn a_changed_byte_is_found_and_named() {
         &["1 of 1 stores"],
     );
 }
+
+#[test]
+fn what_lies_on_a_shelf_stays_while_experiments_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = root.join("features/diffusion-train/0123456789abcdef/aaaaaaaaaaaaaaaa");
+    write(&store, &["a"], true);
+    let clear = [
+        "store",
+        "gc",
+        root.to_str().unwrap(),
+        "--shelves",
+        "--delete",
+    ];
+    let running = diffrep_artifact::Lock::acquire(root).unwrap();
+    let told = works(&clear);
+    assert_eq!(told[0]["removed"], false);
+    assert!(told[0]["kept"].as_str().is_some(), "{told}");
+    assert!(store.join("manifest.json").exists());
+    drop(running);
+    assert_eq!(works(&clear)[0]["removed"], true);
+    assert!(!store.exists());
+}

@@ -234,13 +234,19 @@ impl Open {
         image_size: Option<usize>,
     ) -> Result<Self, ImportError> {
         let mut open = match path.is_dir() {
-            true if arch.is_some() => {
-                return Err(ImportError::NotANetworkFolder {
-                    path: path.into(),
-                    reason: "it describes its networks itself: an architecture is given for a single file".into(),
-                });
-            }
-            true => folder::open(path)?,
+            true => match arch {
+                None => folder::open(path)?,
+                Some(arch) => {
+                    let reason = format!(
+                        "{} is a folder that describes its networks itself; an architecture is for a single file",
+                        path.display()
+                    );
+                    return Err(ImportError::Arch {
+                        path: arch.into(),
+                        reason,
+                    });
+                }
+            },
             false => single::open(path, arch.map(folder::setup).transpose()?)?,
         };
         open.fit(image_size)?;

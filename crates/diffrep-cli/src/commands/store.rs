@@ -401,8 +401,12 @@ fn collect(args: &GcArgs, printer: Printer) -> Result<()> {
 /// Removes a store; one on a shelf only while no `reproduce` is at its folder of runs, whose experiments
 /// read it without a lock of its own.
 fn remove(survey: &Survey) -> Result<()> {
-    let runs = match on_shelf(&survey.dir) {
-        true => survey.dir.ancestors().nth(3),
+    let whole = survey.dir.canonicalize()?;
+    let runs = match on_shelf(&whole) {
+        true => whole
+            .ancestors()
+            .find(|folder| folder.ends_with("features"))
+            .and_then(Path::parent),
         false => None,
     };
     let _lock = runs.map(Lock::acquire).transpose()?;
