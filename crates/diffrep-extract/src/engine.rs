@@ -194,7 +194,7 @@ fn noised(
 
 impl Extraction<'_> {
     /// Names the noise of an image, whatever its timestep.
-    fn noise_key(&self, index: usize) -> Key {
+    pub(crate) fn noise_key(&self, index: usize) -> Key {
         Key::new(self.noising.seed, Stream::Noise)
             .sample(self.dataset.noise_id(index))
             .draw(self.noising.draw)

@@ -19,6 +19,7 @@ mod saved_classifier;
 mod select;
 mod study;
 mod train_head;
+mod tunable;
 mod tune;
 mod tune_study;
 
@@ -40,5 +41,6 @@ pub use saved_classifier::{ClassifierInfo, SavedClassifier};
 pub use select::{Round, Search, Selected};
 pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose, step};
 pub use train_head::{HeadTraining, TrainedHead, best_head, right};
+pub use tunable::TunableEncoder;
 pub use tune::{Classifier, Network, Trainable, Tune, TuneProgress, Tuned, Tuning};
 pub use tune_study::TuneContender;

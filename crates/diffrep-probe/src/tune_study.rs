@@ -4,14 +4,12 @@
 use diffrep_artifact::{Sha256Hex, create_dir_all};
 use diffrep_datasets::Dataset;
 use diffrep_heads::HeadSpec;
-use diffrep_taps::Encoder;
-use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
 use crate::train_head::{right, share};
 use crate::{
     Augment, Bits, Candidate, HeadScore, Images, Point, ProbeError, Progress, Reading, Recipe,
-    Splits, Study, Subject, Tune, TuneProgress, Tuned, Tuning,
+    Splits, Study, Subject, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 
 /// What competes under one name, and how it is trained.
@@ -40,9 +38,9 @@ impl Study<'_> {
     /// # Errors
     ///
     /// When an image cannot be read, something does not fit the network, or a training diverges.
-    pub fn tune(
+    pub fn tune<E: TunableEncoder>(
         &self,
-        subject: &Subject<'_, UNet>,
+        subject: &Subject<'_, E>,
         splits: &Splits,
         contender: &TuneContender,
         seeds: &[u64],
@@ -76,7 +74,7 @@ impl Study<'_> {
             let name = format!("tune-{}-seed{seed}", file_name(&contender.name));
             let hash = Sha256Hex::hash_json(&determines)?.to_string();
             let score = self.step(&name, &determines, on, |on| {
-                let mut best: Option<(Tuned, &(Reading, HeadSpec), Point)> = None;
+                let mut best: Option<(Tuned<E>, &(Reading, HeadSpec), Point)> = None;
                 let mut diverged = None;
                 for (index, &(candidate, point)) in tried.iter().enumerate() {
                     let title = match tried.len() {
@@ -143,21 +141,21 @@ fn file_name(name: &str) -> String {
 }
 
 /// The columns that a store would have for what is read.
-fn columns(reading: &Reading, encoder: &UNet) -> Vec<String> {
+fn columns<E: TunableEncoder>(reading: &Reading, encoder: &E) -> Vec<String> {
     let settings = reading.settings(&encoder.taps());
     settings.iter().map(|setting| setting.column()).collect()
 }
 
 /// A training of a contender.
-struct One<'a> {
+struct One<'a, E> {
     study: &'a Study<'a>,
-    subject: &'a Subject<'a, UNet>,
+    subject: &'a Subject<'a, E>,
     contender: &'a TuneContender,
     candidate: &'a (Reading, HeadSpec),
     seed: u64,
 }
 
-impl One<'_> {
+impl<E: TunableEncoder> One<'_, E> {
     fn images<'b>(&'b self, dataset: &'b Dataset) -> Images<'b> {
         Images {
             dataset,
@@ -192,7 +190,7 @@ impl One<'_> {
         determines: &serde_json::Value,
         title: &str,
         on: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<Tuned, ProbeError> {
+    ) -> Result<Tuned<E>, ProbeError> {
         let folder = self.study.dir.join("trainings");
         create_dir_all(&folder)?;
         let per_epoch = splits.train.len() + splits.validation.len();
@@ -222,7 +220,7 @@ impl One<'_> {
 
     fn score(
         &self,
-        tuned: Tuned,
+        tuned: Tuned<E>,
         splits: &Splits,
         point: Point,
         name: &str,
@@ -249,7 +247,7 @@ impl One<'_> {
                 columns: columns(reading, self.subject.encoder),
             }),
             point,
-            parameters: trained.head + trained.feedback + trained.encoder,
+            parameters: trained.all(),
             seed: self.seed,
             epoch: tuned.epoch,
             validation: tuned.validation,

@@ -11,6 +11,7 @@ mod heads;
 mod pictures;
 mod probe;
 pub(crate) mod protocol;
+mod reader;
 mod results;
 pub(crate) mod select;
 mod similarity;
@@ -30,7 +31,7 @@ use diffrep_import::load;
 use diffrep_plan::{DataSource, PAPER, Plan, Published};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
-use diffrep_probe::{Progress, Splits, Study};
+use diffrep_probe::{Progress, Splits, Study, Subject};
 use diffrep_report::{Cell, Column, Table};
 use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
@@ -55,7 +56,7 @@ use crate::printer::Printer;
     diffrep reproduce table1 --scale paper --device cuda:0\n  \
     diffrep reproduce my-experiment.toml --scale mine")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1 to figure7, table1, table2, table3, table6, ensemble,
+    /// Experiments by name (figure1 to figure7, table1 to table4, table6, ensemble,
     /// select), or TOML files of your own; all that have the scale without it. `smoke` is
     /// `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
@@ -253,6 +254,18 @@ impl Ground {
         })
     }
 
+    /// It, as a network that is studied.
+    fn reader<'a>(&'a self, place: &Place<'a>) -> reader::Reader<'a, UNet> {
+        reader::Reader {
+            study: self.study(place),
+            subject: Subject {
+                name: "diffusion".into(),
+                encoder: &self.network,
+                hash: self.sha256.to_string(),
+            },
+        }
+    }
+
     /// A study on it, whose steps and features are shared with other experiments.
     fn study<'a>(&'a self, place: &Place<'a>) -> Study<'a> {
         Study {
@@ -324,6 +337,13 @@ fn splits(
         validation: cut(validation, None)?,
         test: cut(test, test_per_class)?,
     })
+}
+
+/// So many validation images a class and no more.
+fn fewer_to_validate(splits: &mut Splits, per_class: usize) -> Result<()> {
+    let rows = balanced_subset(splits.validation.labels(), per_class, 0)?;
+    splits.validation = splits.validation.subset(&rows);
+    Ok(())
 }
 
 fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {

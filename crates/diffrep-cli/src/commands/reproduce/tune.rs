@@ -3,16 +3,16 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use diffrep_datasets::balanced_subset;
 use diffrep_heads::FeedbackSpec;
 use diffrep_plan::{Experiment, PlannedTuning, Trained, TuneScale};
 use diffrep_pool::PoolSize;
-use diffrep_probe::{Augment, Reading, Recipe, Subject, Tune, TuneContender};
+use diffrep_probe::{Augment, Reading, Recipe, Tune, TuneContender};
 use diffrep_taps::{BlockIndex, Encoder};
 
 use super::contest::{Contest, Words};
 use super::heads::{cut, head_spec};
-use super::{Ground, Place, setting, splits, watched};
+use super::reader::Reader;
+use super::{Ground, Place, fewer_to_validate, setting, splits, watched};
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.tune", 1);
 
@@ -43,17 +43,11 @@ pub(super) fn run(
     let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
     let mut splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
     if let Some(count) = scale.validation_per_class {
-        let rows = balanced_subset(splits.validation.labels(), count, 0)?;
-        splits.validation = splits.validation.subset(&rows);
+        fewer_to_validate(&mut splits, count)?;
     }
     let blocks = ground.network.taps().len();
     let recipe = Recipe::named(&scale.recipe)?;
-    let study = ground.study(place);
-    let subject = Subject {
-        name: "diffusion".into(),
-        encoder: &ground.network,
-        hash: ground.sha256.to_string(),
-    };
+    let Reader { study, subject } = ground.reader(place);
     let mut contest = Contest::new(WORDS, &scale.seeds);
     for planned in &scale.contenders {
         let contender = contender(planned, scale, &recipe, blocks)?;
