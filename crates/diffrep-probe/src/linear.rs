@@ -118,8 +118,9 @@ pub(crate) fn train_linear_at(
             let error = (chances - y.reshape([rows, 1, classes])) / rows as f64;
             let error = error.reshape([rows, columns]);
             let rates = rates.clone() * drop;
-            bias = bias_state.step(bias, error.clone().sum_dim(0), &rates, None);
-            weight = weight_state.step_of_product(weight, x, error, &rates, &decays);
+            let gradient = x.transpose().matmul(error.clone());
+            weight = weight_state.step(weight, gradient, &rates, Some(&decays));
+            bias = bias_state.step(bias, error.sum_dim(0), &rates, None);
         }
         progress(epoch + 1, recipe.epochs);
     }

@@ -1,8 +1,6 @@
 //! One step of all heads of a grid: rates and decays differ from column to column.
 
 use burn::tensor::{Tensor, TensorData};
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::read;
@@ -45,31 +43,6 @@ impl State {
                 nesterov,
             },
         }
-    }
-
-    /// [`State::step`] with the gradient `inputs^T error`, which is not laid out where tensors are in this
-    /// process's memory.
-    pub(super) fn step_of_product(
-        &mut self,
-        value: Tensor<2>,
-        inputs: Tensor<2>,
-        error: Tensor<2>,
-        rates: &Tensor<2>,
-        decays: &Tensor<2>,
-    ) -> Tensor<2> {
-        let Self::AdamOnHost(moments) = self else {
-            let gradient = inputs.transpose().matmul(error);
-            return self.step(value, gradient, rates, Some(decays));
-        };
-        let ([dim, columns], device) = (value.dims(), value.device());
-        let [rows, _] = inputs.dims();
-        let (inputs, error) = (read(inputs), read(error));
-        let inputs = MatRef::from_row_major_slice(&inputs, rows, dim);
-        let error = MatRef::from_row_major_slice(&error, rows, columns);
-        let mut values = read(value);
-        let (rates, decays) = (read(rates.clone()), read(decays.clone()));
-        moments.step_of_product(&mut values, inputs, error, &rates, &decays);
-        Tensor::from_data(TensorData::new(values, [dim, columns]), &device)
     }
 
     /// The parameter after a step; rates and decays are `[1, columns]`.
@@ -143,9 +116,6 @@ pub(super) struct Moments {
 /// Values that a thread takes at a time, about.
 const CHUNK: usize = 1 << 14;
 
-/// Gradients that a thread computes before it uses them, at most: a quarter of a megabyte.
-const GRADIENT: usize = 1 << 16;
-
 impl Moments {
     fn new(len: usize) -> Self {
         Self {
@@ -167,44 +137,6 @@ impl Moments {
         parts.for_each(|(((value, mean), square), gradient)| {
             rule.apply(value, mean, square, gradient);
         });
-    }
-
-    /// The same with the gradient `inputs^T error`, of which each thread computes some rows, and uses them
-    /// while they are in its cache. An element's sum is in the order of the samples however the rows are cut.
-    fn step_of_product(
-        &mut self,
-        value: &mut [f32],
-        inputs: MatRef<'_, f32>,
-        error: MatRef<'_, f32>,
-        rates: &[f32],
-        decays: &[f32],
-    ) {
-        let rule = self.next(rates, Some(decays));
-        let columns = rates.len();
-        let share = inputs.ncols().div_ceil(rayon::current_num_threads());
-        let rows = (GRADIENT / columns).clamp(1, share);
-        let chunk = rows * columns;
-        let parts = value
-            .par_chunks_mut(chunk)
-            .zip(self.mean.par_chunks_mut(chunk))
-            .zip(self.square.par_chunks_mut(chunk))
-            .enumerate();
-        parts.for_each_init(
-            || vec![0.0; chunk],
-            |gradient, (part, ((value, mean), square))| {
-                let gradient = &mut gradient[..value.len()];
-                let rows = value.len() / columns;
-                matmul(
-                    MatMut::from_row_major_slice_mut(&mut *gradient, rows, columns),
-                    Accum::Replace,
-                    inputs.subcols(part * chunk / columns, rows).transpose(),
-                    error,
-                    1.0,
-                    Par::Seq,
-                );
-                rule.apply(value, mean, square, gradient);
-            },
-        );
     }
 
     fn next<'a>(&mut self, rates: &'a [f32], decays: Option<&[f32]>) -> Rule<'a> {
@@ -303,35 +235,6 @@ mod tests {
                 read(x.clone()).into_iter().map(f32::to_bits).collect()
             };
             assert!(bits(&ours) == bits(&theirs), "step {step}");
-        }
-    }
-
-    #[test]
-    fn a_gradient_that_is_not_laid_out_has_the_bits_of_the_one_that_is() {
-        let device = Device::flex();
-        let (rows, dim, columns) = (96, 1500, 90);
-        let noise = |draw: u32, shape: [usize; 2]| {
-            let mut values = vec![0.0f32; shape[0] * shape[1]];
-            let key = Key::new(1, Stream::Noise).draw(draw);
-            key.fill_normal(&mut values);
-            Tensor::<2>::from_data(TensorData::new(values, shape), &device)
-        };
-        let (rates, decays) = (
-            noise(1, [1, columns]).abs() * 1e-2,
-            noise(2, [1, columns]).abs(),
-        );
-        let start = noise(0, [dim, columns]);
-        let [mut fused, mut laid_out] = [(); 2].map(|()| State::new(Optimizer::Adam, &start));
-        let (mut ours, mut theirs) = (start.clone(), start);
-        for step in 1..4 {
-            let (inputs, error) = (
-                noise(3 + step, [rows, dim]),
-                noise(9 + step, [rows, columns]),
-            );
-            let gradient = inputs.clone().transpose().matmul(error.clone());
-            ours = fused.step_of_product(ours, inputs, error, &rates, &decays);
-            theirs = laid_out.step(theirs, gradient, &rates, Some(&decays));
-            assert!(read(ours.clone()) == read(theirs.clone()), "step {step}");
         }
     }
 }
