@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,7 @@ use diffrep_pool::pyramid;
 use diffrep_rng::{Key, Stream};
 use diffrep_schedule::{Schedule, noise_batch, q_sample};
 use diffrep_store::{
-    ColumnSpec, FeatureDtype, ShardData, ShardRange, StoreError, StoreSpec, StoreWriter,
+    ColumnSpec, FeatureDtype, NOTE, ShardData, ShardRange, StoreError, StoreSpec, StoreWriter,
 };
 use diffrep_taps::{Condition, Encoder};
 use serde::Serialize;
@@ -23,10 +24,8 @@ use crate::setting::{SettingError, Settings};
 /// 2 since wide convolutions are computed with packed weights, 3 since GELU is vectorised.
 const ARITHMETIC: u32 = 3;
 
-/// Images of `size` x `size` that go through the network together: 16 small ones, fewer of more than
-/// 32 x 32 pixels, since maps of a large image fill the processor by themselves. A function of the
-/// size alone, so that an image meets the same arithmetic whatever else is extracted; the last
-/// micro-batch is filled up with its last image.
+/// Images of `size` x `size` that go through the network together where nothing else is asked for: 16 small
+/// ones, fewer of more than 32 x 32 pixels, since maps of a large image fill the processor by themselves.
 pub fn micro_batch(size: usize) -> usize {
     const IMAGES: usize = 16;
     (IMAGES * 32 * 32 / (size * size).max(1)).clamp(1, IMAGES)
@@ -67,6 +66,18 @@ pub struct Noising {
     pub draw: u32,
 }
 
+/// How many rows go through the network together. Every batch has the same shape, the last one filled up with
+/// its last row: an image meets the same arithmetic whatever else is extracted, and kernels that are tuned by
+/// shape are tuned once. On burn's flex backend a batch of any size gives the same bits.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// [`micro_batch`] of the network's images without it.
+    pub rows: Option<NonZeroUsize>,
+    /// What was found out about it, such as the memory that it takes, for those who read the store; nothing
+    /// where it is null. Changes no number.
+    pub note: serde_json::Value,
+}
+
 /// A job: everything that determines the numbers but the encoder's weights, which `encoder_hash`
 /// stands for.
 #[derive(Clone, Debug)]
@@ -96,7 +107,9 @@ pub struct Extraction<'a> {
     /// What is missing from the images, for those who read the store; null where nothing is known
     /// to be. Changes no number.
     pub missing: serde_json::Value,
-    /// Micro-batches computed side by side, each on one thread: fills a CPU where single operators
+    /// How many rows go through the network together.
+    pub batch: Batch,
+    /// Batches computed side by side, each on one thread: fills a CPU where single operators
     /// do not. Changes no number; 1 on a GPU. Without effect for images so large that they go one
     /// at a time.
     pub workers: usize,
@@ -135,7 +148,7 @@ pub fn features<E: Encoder>(
     job.check_noise()?;
     let (channels, size) = (job.preprocess.channels.count(), job.preprocess.size);
     let shape = [channels, size, size];
-    let together = micro_batch(size);
+    let together = job.together();
     let mut columns: Vec<Vec<f32>> = job
         .settings
         .columns()
@@ -189,6 +202,48 @@ pub fn features<E: Encoder>(
 }
 
 impl Extraction<'_> {
+    /// How many rows go through the network together.
+    fn together(&self) -> usize {
+        match self.batch.rows {
+            Some(rows) => rows.get(),
+            None => micro_batch(self.preprocess.size),
+        }
+    }
+
+    /// How many batches are computed side by side: [`workers`](Self::workers), or 1 for large images.
+    pub fn side_by_side(&self) -> usize {
+        // Operators on maps of a large image keep all threads busy, and two images at once would
+        // share the cache: measured, 1.2 times slower.
+        match micro_batch(self.preprocess.size) {
+            1 => 1,
+            _ => self.workers.max(1),
+        }
+    }
+
+    /// Computes a batch of the first rows for each worker and keeps nothing: what a job takes of time and memory
+    /// at once. Gives the number of rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`features`].
+    pub fn rehearse<E: Encoder + Sync>(
+        &self,
+        encoder: &E,
+        device: &Device,
+    ) -> Result<usize, ExtractError> {
+        let (rows, together) = (self.rows(), self.together());
+        let rows: Vec<usize> = (0..self.side_by_side() * together)
+            .map(|row| row % rows)
+            .collect();
+        let parts: Vec<&[usize]> = rows.chunks(together).collect();
+        self.crew().map(
+            &parts,
+            |part| features(encoder, self, part, device).map(drop),
+            |_| (),
+        )?;
+        Ok(rows.len())
+    }
+
     /// How many rows the images have together.
     pub fn rows(&self) -> usize {
         self.dataset.len() * self.views.count()
@@ -334,6 +389,9 @@ impl Extraction<'_> {
         // The fingerprint of the data covers the names, so they need not be in the key.
         let mut info = determines.clone();
         info["missing"] = self.missing.clone();
+        if !self.batch.note.is_null() {
+            info[NOTE] = self.batch.note.clone();
+        }
         info["classes"] = serde_json::json!(self.dataset.class_names());
         let columns = self
             .settings
@@ -427,12 +485,7 @@ impl Extraction<'_> {
     }
 
     fn crew(&self) -> Crew {
-        // Operators on maps of a large image keep all threads busy, and two images at once would
-        // share the cache: measured, 1.2 times slower.
-        Crew::new(match micro_batch(self.preprocess.size) {
-            1 => 1,
-            _ => self.workers,
-        })
+        Crew::new(self.side_by_side())
     }
 
     /// The features of one shard; `on` hears of the rows of each micro-batch.
@@ -445,7 +498,7 @@ impl Extraction<'_> {
         mut on: impl FnMut(usize),
     ) -> Result<ShardData, ExtractError> {
         let rows: Vec<usize> = (shard.start..shard.end).collect();
-        let parts: Vec<&[usize]> = rows.chunks(micro_batch(self.preprocess.size)).collect();
+        let parts: Vec<&[usize]> = rows.chunks(self.together()).collect();
         let found = crew.map(
             &parts,
             |part| features(encoder, self, part, device),

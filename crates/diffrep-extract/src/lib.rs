@@ -8,7 +8,9 @@ mod rows;
 mod setting;
 mod shelf;
 
-pub use engine::{ExtractError, Extraction, Noising, features, forwards, is_current, micro_batch};
+pub use engine::{
+    Batch, ExtractError, Extraction, Noising, features, forwards, is_current, micro_batch,
+};
 pub use noise::{Noise, NoiseFile};
 pub use pixels::Pixels;
 pub use rows::{DRAW, FLIP, Views};

@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::tensor::Device;
 use diffrep_datasets::Split;
-use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_extract::{Batch, Extraction, Noising, Setting, Settings, features};
 use diffrep_schedule::Schedule;
 use diffrep_store::Store;
 use diffrep_taps::{Encoder, TapSet};
@@ -42,6 +43,37 @@ fn any_batch_and_any_number_of_threads_give_the_same_bits() {
             .unwrap();
         let found = pool.install(|| features(&network, &job, &all, &device).unwrap());
         assert_eq!(bits(&found), bits(&whole), "{threads} threads");
+    }
+}
+
+/// A batch that the rows do not fill is filled up, so that every batch of a job has one shape; and of whatever
+/// shape it is, the bits are the same.
+#[test]
+fn a_batch_of_any_shape_gives_the_same_bits() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(23));
+    // Frozen networks are packed for extraction.
+    for network in [network.clone(), network.packed()] {
+        let settings = settings(&network, &schedule);
+        let usual = job(&dataset, &settings, &schedule);
+        let device = Device::flex();
+        let rows: Vec<usize> = (0..23).collect();
+        let whole = features(&network, &usual, &rows, &device).unwrap();
+        for shape in [1, 2, 5, 23, 40] {
+            let job = Extraction {
+                batch: Batch {
+                    rows: NonZeroUsize::new(shape),
+                    ..Batch::default()
+                },
+                ..usual.clone()
+            };
+            let found = features(&network, &job, &rows, &device).unwrap();
+            assert_eq!(bits(&found), bits(&whole), "batches of {shape}");
+            assert_eq!(
+                job.store_spec().unwrap(),
+                usual.store_spec().unwrap(),
+                "a store begun with another batch goes on"
+            );
+        }
     }
 }
 

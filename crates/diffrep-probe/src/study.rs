@@ -10,7 +10,7 @@ use std::thread::ScopedJoinHandle;
 use burn::tensor::Device;
 use diffrep_artifact::{Sha256Hex, create_dir_all, read_json, write_json_atomic};
 use diffrep_datasets::{Dataset, Preprocess};
-use diffrep_extract::{Extraction, Gathered, Noise, Noising, Setting, Settings, Views};
+use diffrep_extract::{Batch, Extraction, Gathered, Noise, Noising, Setting, Settings, Views};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
@@ -229,6 +229,7 @@ impl Study<'_> {
             dtype: FeatureDtype::F16,
             shard_rows: SHARD_ROWS,
             missing: serde_json::Value::Null,
+            batch: Batch::default(),
             workers: self.workers,
         }
     }

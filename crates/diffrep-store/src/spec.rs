@@ -15,6 +15,10 @@ const FORMAT: &str = "diffrep-store";
 /// tags are written as version 1, which older programs read, and both are read.
 const VERSION: u32 = 2;
 
+/// The entry of a store's information that holds what a run found out by the way and another may find otherwise,
+/// such as the memory that it took. It is never told as what makes two runs differ.
+pub const NOTE: &str = "note";
+
 /// The name of the manifest's file.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -217,7 +221,7 @@ impl StoreSpec {
             let ours = self.info.as_object()?;
             let (name, ours) = ours
                 .iter()
-                .find(|(name, value)| found.info.get(name) != Some(value))?;
+                .find(|(name, value)| *name != NOTE && found.info.get(name) != Some(value))?;
             let theirs = found
                 .info
                 .get(name)

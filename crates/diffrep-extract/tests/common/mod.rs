@@ -3,7 +3,7 @@
 
 use burn::tensor::Device;
 use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
-use diffrep_extract::{Extraction, Noise, Noising, Setting, Settings, Views};
+use diffrep_extract::{Batch, Extraction, Noise, Noising, Setting, Settings, Views};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
@@ -68,6 +68,7 @@ pub(crate) fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'
         dtype: FeatureDtype::F32,
         shard_rows: 10,
         missing: serde_json::Value::Null,
+        batch: Batch::default(),
         workers: 2,
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use diffrep_datasets::{Dataset, Preprocess};
 use diffrep_extract::{
-    DRAW, Extraction, FLIP, Noise, Noising, Setting, Settings, Views, features,
+    Batch, DRAW, Extraction, FLIP, Noise, Noising, Setting, Settings, Views, features,
 };
 use diffrep_import::load;
 use diffrep_pool::PoolSize;
@@ -268,6 +268,7 @@ impl Blocks<'_> {
             dtype: FeatureDtype::F32,
             shard_rows: CHUNK,
             missing: serde_json::Value::Null,
+            batch: Batch::default(),
             workers: 1,
         };
         let total = self.dataset.len();

@@ -2,10 +2,13 @@
 
 use anyhow::Result;
 use burn::tensor::Device;
-use diffrep_extract::{Extraction, Views, features, micro_batch};
+use diffrep_extract::{Extraction, Views};
 use serde::Serialize;
 
+use super::batch::{Batching, gigabytes};
 use crate::commands::encoder::AnyEncoder;
+use crate::device::DeviceSpec;
+use crate::memory;
 
 /// What an extraction will do.
 #[derive(Debug, Serialize)]
@@ -21,10 +24,12 @@ pub(super) struct Plan {
     blocks: usize,
     /// Of features, labels, ids and tags.
     bytes_on_disk: usize,
+    #[serde(flatten)]
+    batching: Batching,
 }
 
 impl Plan {
-    pub(super) fn of(job: &Extraction<'_>, blocks: usize) -> Self {
+    pub(super) fn of(job: &Extraction<'_>, blocks: usize, batching: Batching) -> Self {
         let rows = job.rows();
         let values: usize = job.settings.columns().iter().map(|(_, dim)| dim).sum();
         let integers = if job.views.count() == 1 { 2 } else { 4 };
@@ -36,6 +41,7 @@ impl Plan {
             last_block: job.settings.last_block().get(),
             blocks,
             bytes_on_disk: rows * (values * job.dtype.size() + integers * size_of::<i64>()),
+            batching,
         }
     }
 
@@ -52,30 +58,50 @@ impl Plan {
     }
 
     pub(super) fn sentence(&self) -> String {
+        let memory = match (
+            self.batching.measured_peak_bytes,
+            self.batching.predicted_peak_bytes,
+        ) {
+            (Some(measured), Some(predicted)) => format!(
+                ", {} of memory measured ({} predicted)",
+                gigabytes(measured),
+                gigabytes(predicted)
+            ),
+            (Some(measured), None) => format!(", {} of memory measured", gigabytes(measured)),
+            (None, Some(predicted)) => format!(", about {} of memory", gigabytes(predicted)),
+            (None, None) => String::new(),
+        };
         format!(
-            "{}, {} forwards up to block {} of {}, {:.1} MB on disk",
+            "{}, {} forwards up to block {} of {} in batches of {}, {:.1} MB on disk{memory}",
             self.images(),
             self.forwards,
             self.last_block,
             self.blocks,
+            self.batching.batch,
             self.bytes_on_disk as f64 / 1e6
         )
     }
 
-    /// Seconds that all rows take if they take as long as the first micro-batch, which is computed
-    /// twice and timed the second time.
+    /// Seconds that all rows take if they take as long as the first batches, one for each worker, which are
+    /// computed twice and timed the second time; the first time tells the peak of memory, where a search for the
+    /// batch has not told it already.
     pub(super) fn calibrate(
-        &self,
+        &mut self,
         network: &AnyEncoder,
         job: &Extraction<'_>,
         device: &Device,
+        spec: DeviceSpec,
     ) -> Result<f64> {
-        let together = micro_batch(job.preprocess.size);
-        let rows: Vec<usize> = (0..together.min(self.rows)).collect();
-        features(network, job, &rows, device)?;
+        let tells = self.batching.measured_peak_bytes.is_none()
+            && spec == DeviceSpec::Flex
+            && memory::forget_peak();
+        let at_once = job.rehearse(network, device)?;
+        if tells {
+            self.batching.measured_peak_bytes = memory::resident().map(|resident| resident.peak);
+        }
         let start = std::time::Instant::now();
-        features(network, job, &rows, device)?;
-        let rounds = self.rows.div_ceil(together);
+        job.rehearse(network, device)?;
+        let rounds = self.rows.div_ceil(at_once);
         Ok(start.elapsed().as_secs_f64() * rounds as f64)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_backbones::{Backbone, BackboneConfig, FidInput, InceptionV3, fid_input};
 use diffrep_datasets::{Channels, Dataset, Fit, Image, Pixels, Preprocess, Split};
-use diffrep_extract::{Extraction, Noise, Noising, Setting, Settings, Views, features};
+use diffrep_extract::{Batch, Extraction, Noise, Noising, Setting, Settings, Views, features};
 use diffrep_fid::Source;
 use diffrep_import::{load, load_backbone};
 use diffrep_pool::PoolSize;
@@ -155,6 +155,7 @@ impl Extractor {
                     dtype: FeatureDtype::F32,
                     shard_rows: dataset.len(),
                     missing: serde_json::Value::Null,
+                    batch: Batch::default(),
                     workers: 1,
                 };
                 let indices: Vec<usize> = (0..dataset.len()).collect();
