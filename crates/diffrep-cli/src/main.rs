@@ -2,6 +2,7 @@
 
 mod commands;
 mod device;
+mod memory;
 mod printer;
 mod process;
 mod tensorboard;
