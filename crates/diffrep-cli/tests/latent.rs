@@ -251,6 +251,10 @@ fn latents_are_kept_and_found_again_by_other_prompts_and_timesteps() {
         written,
         "they were computed once"
     );
+    // Several noises are added to the same latents.
+    let draws = ["--draws", "2"];
+    let twice = store("six", &[with, draws].concat());
+    assert_eq!(twice, store("seven", &draws));
     // Of another size, or drawn at random, they are others.
     let out = dir.path().join("five").display().to_string();
     for more in [["--size", "24"], ["--latents", "sampled"]] {

@@ -10,7 +10,9 @@ use diffrep_rng::Key;
 use diffrep_store::{FeatureDtype, Store};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 
-use crate::engine::{ExtractError, Extraction, Noising};
+use crate::engine::{Batch, ExtractError, Extraction, Noising};
+use crate::noise::Noise;
+use crate::rows::Views;
 use crate::setting::{Setting, Settings};
 
 /// What makes latents, for the key of their store.
@@ -102,6 +104,10 @@ impl Extraction<'_> {
     /// # Errors
     ///
     /// As [`Extraction::run`], and when other workers still have some of them.
+    ///
+    /// # Panics
+    ///
+    /// When images have rows of their mirror image too: a key names both.
     pub fn with_latents<'e, E: Encoder + Sync>(
         &self,
         encoder: &'e E,
@@ -111,7 +117,13 @@ impl Extraction<'_> {
         device: &Device,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<WithLatents<'e, E>, ExtractError> {
-        let &FirstStageInfo { channels, side, .. } = first_stage;
+        assert!(!self.views.flips, "latents are kept of images one way");
+        let &FirstStageInfo {
+            channels,
+            side,
+            drawn,
+            ..
+        } = first_stage;
         let only = FirstStageOf {
             encoder,
             tap: TapInfo {
@@ -130,12 +142,21 @@ impl Extraction<'_> {
         let settings = Settings::new([setting], &only.taps(), self.schedule)?;
         let job = Extraction {
             settings: &settings,
-            noising: match first_stage.drawn {
+            noising: match drawn {
                 true => self.noising,
                 false => Noising { seed: 0, draw: 0 },
             },
+            noise: Noise::Seeded,
+            views: match drawn {
+                true => self.views,
+                false => Views::default(),
+            },
             encoder_hash: first_stage.hash.clone(),
             dtype: FeatureDtype::F32,
+            batch: Batch {
+                note: serde_json::Value::Null,
+                ..self.batch.clone()
+            },
             ..self.clone()
         };
         match place {
@@ -144,7 +165,11 @@ impl Extraction<'_> {
                 job.run_as(place, &only, dir, device, &mut progress)?;
             }
         }
-        let rows = (0..self.dataset.len()).map(|row| (self.noise_key(row), row));
+        // All draws of noise are added to the same latents, if those are not drawn themselves.
+        let rows = (0..self.rows()).map(|row| {
+            let of = self.views.row(row);
+            (self.noise_key(of), if drawn { row } else { of.image })
+        });
         Ok(WithLatents {
             encoder,
             store: Store::open(dir)?,

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use diffrep_heads::{BatchStatistics, Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, TapInfo, TapSet, Taps};
-use diffrep_train::{Checkpoint, Ema, SideBySide, parameters, with_parameters};
+use diffrep_train::{Checkpoint, Ema, SideBySide, metrics, parameters, with_parameters};
 use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,16 @@ impl Trainable {
 }
 
 impl Tune {
+    /// That an encoder of this kind can be trained so.
+    fn check<E: TunableEncoder>(&self) -> Result<(), ProbeError> {
+        match self {
+            Self::Encoder {
+                recompute: true, ..
+            } if !E::RECOMPUTES => Err(ProbeError::NoRecomputation),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the encoder's weights are trained.
     fn moves_encoder(&self) -> bool {
         matches!(self, Self::Encoder { .. })
@@ -221,6 +231,7 @@ impl Tuning<'_> {
             samples: train.dataset.len(),
             checkpoint: checkpoint.map(|(path, determines)| Kept { path, determines }),
         };
+        let _span = metrics::training(&format!("in-the-loop seed={}", self.seed));
         let done = descent.run(&mut learner, |_| ())?;
         if let Some(at) = done.diverged {
             let good = match (checkpoint, done.epoch) {
@@ -297,6 +308,7 @@ impl Tuning<'_> {
     ///
     /// When the blocks or the head do not fit the encoder.
     pub fn trainable<E: TunableEncoder>(&self, encoder: &E) -> Result<Trainable, ProbeError> {
+        self.tune.check::<E>()?;
         let taps = encoder.taps();
         let last = self.reading.blocks.iter().max();
         Ok(Trainable {
@@ -365,16 +377,7 @@ impl<E: TunableEncoder> Classifier<E> {
         schedule: &Schedule,
         device: &Device,
     ) -> Result<Self, ProbeError> {
-        if matches!(
-            tune,
-            Tune::Encoder {
-                recompute: true,
-                ..
-            }
-        ) && !E::RECOMPUTES
-        {
-            return Err(ProbeError::NoRecomputation);
-        }
+        tune.check::<E>()?;
         let prompt = match tune {
             Tune::Prompt { .. } => Some(Param::from_tensor(context(&encoder)?)),
             _ => None,
