@@ -77,7 +77,9 @@ impl DeviceSpec {
             Self::Tch => Ok(Device::libtorch()),
             #[cfg(feature = "tch")]
             #[allow(deprecated, reason = "burn-tch is offered for comparison only")]
-            Self::TchCuda(index) => driver::check(self, index).map(|()| Device::libtorch_cuda(index)),
+            Self::TchCuda(index) => {
+                driver::check(self, index).map(|()| Device::libtorch_cuda(index))
+            }
             #[allow(unreachable_patterns, reason = "reached where a backend is left out")]
             _ => Err(anyhow::anyhow!(
                 "device `{self}` is not compiled into this binary: rebuild it with `--features {}`",
