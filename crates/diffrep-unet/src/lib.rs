@@ -2,6 +2,7 @@
 
 mod attention;
 mod config;
+mod flops;
 mod head;
 mod layers;
 mod memory;
@@ -19,6 +20,7 @@ pub use config::{
     AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Details, Direction, Heads,
     Kind, LayerSpec, Resample, UNetConfig,
 };
+pub use flops::{flops, flops_up_to};
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
 pub use memory::{TrainingMemory, training_memory};
