@@ -6,7 +6,7 @@ mod cluster;
 
 use std::fs;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cluster::Cluster;
 use diffrep_plan::launch::{After, JobId, Resources, SlurmJob, submit};

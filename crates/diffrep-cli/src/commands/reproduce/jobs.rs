@@ -145,10 +145,19 @@ fn hint(path: &Path, written: &Path) -> Option<String> {
     let Some(asset) = diffrep_fetch::find_path(path) else {
         return (path != written).then(|| format!("`{}` in the experiment", written.display()));
     };
+    let name = path.file_name().unwrap_or_default();
+    let is_file = asset.known_files().any(|file| file.name == name);
     let folder = match asset.kind {
-        diffrep_fetch::Kind::DataSet => path,
-        diffrep_fetch::Kind::Checkpoint => path.parent().unwrap_or(path),
+        diffrep_fetch::Kind::DataSet if !is_file => path,
+        _ => path.parent().unwrap_or(path),
     };
     let folder = folder.display();
-    Some(format!("`diffrep fetch {} --out {folder}`", asset.name))
+    let by_hand = match asset.steps() {
+        [] => "",
+        _ => ", which tells what to do by hand",
+    };
+    Some(format!(
+        "`diffrep fetch {} --out {folder}`{by_hand}",
+        asset.name
+    ))
 }
