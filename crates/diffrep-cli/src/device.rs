@@ -65,6 +65,15 @@ impl DeviceSpec {
         }
     }
 
+    /// The device of a worker that is `count` places after this one's: the next GPU, or the same processor.
+    pub(crate) fn beside(self, count: usize) -> Self {
+        match self {
+            Self::Cuda(index) => Self::Cuda(index + count),
+            Self::TchCuda(index) => Self::TchCuda(index + count),
+            Self::Flex | Self::Tch => self,
+        }
+    }
+
     /// The burn device, or one sentence on how to get a binary that has it or on what the machine lacks.
     pub(crate) fn open(self) -> Result<Device> {
         match self {
@@ -77,7 +86,9 @@ impl DeviceSpec {
             Self::Tch => Ok(Device::libtorch()),
             #[cfg(feature = "tch")]
             #[allow(deprecated, reason = "burn-tch is offered for comparison only")]
-            Self::TchCuda(index) => driver::check(self, index).map(|()| Device::libtorch_cuda(index)),
+            Self::TchCuda(index) => {
+                driver::check(self, index).map(|()| Device::libtorch_cuda(index))
+            }
             #[allow(unreachable_patterns, reason = "reached where a backend is left out")]
             _ => Err(anyhow::anyhow!(
                 "device `{self}` is not compiled into this binary: rebuild it with `--features {}`",

@@ -79,7 +79,10 @@ pub(crate) fn free() -> Option<Free> {
     };
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = groups_leave(&groups, Path::new("/sys/fs/cgroup"));
-    groups.into_iter().chain([system]).min_by_key(|free| free.bytes)
+    groups
+        .into_iter()
+        .chain([system])
+        .min_by_key(|free| free.bytes)
 }
 
 /// Memory of a GPU in bytes: in use and free, as `nvidia-smi` tells.
@@ -87,7 +90,10 @@ pub(crate) fn gpu(index: usize) -> Option<(u64, u64)> {
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let id = visible.split(',').map(str::trim).nth(index);
     let id = id.filter(|id| !id.is_empty());
-    let query = ["--query-gpu=memory.used,memory.free", "--format=csv,noheader,nounits"];
+    let query = [
+        "--query-gpu=memory.used,memory.free",
+        "--format=csv,noheader,nounits",
+    ];
     let told = Command::new("nvidia-smi")
         .args(query)
         .args(["-i", id.unwrap_or(&index.to_string())])
@@ -164,7 +170,9 @@ impl Version {
         let usage: u64 = text(self.usage)?.trim().parse().ok()?;
         let stat = text("memory.stat").unwrap_or_default();
         let cached = stat.lines().find_map(|line| line.strip_prefix(self.cached));
-        let cached: u64 = cached.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let cached: u64 = cached
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
         (limit < 1 << 60).then(|| Free {
             bytes: limit.saturating_sub(usage.saturating_sub(cached)),
             source: format!("the control group {} leaves it", dir.display()),
@@ -245,7 +253,10 @@ mod tests {
 
     #[test]
     fn what_nvidia_smi_says_is_read() {
-        assert_eq!(used_and_free("417, 81142\n"), Some((417 << 20, 81142 << 20)));
+        assert_eq!(
+            used_and_free("417, 81142\n"),
+            Some((417 << 20, 81142 << 20))
+        );
         assert_eq!(used_and_free("[N/A], [N/A]\n"), None);
         assert_eq!(used_and_free(""), None);
     }

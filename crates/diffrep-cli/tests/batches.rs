@@ -60,7 +60,10 @@ fn the_peak_is_predicted() {
     // Within a limit between the two, a smaller batch or fewer workers do.
     let limit = format!("{:.0}", (measured[0] + measured[1]) / 2.0);
     let auto = plan(&["--batch", "auto", "--memory-limit", &limit]);
-    assert!(bytes(&auto, "measured_peak_bytes") <= limit.parse().unwrap(), "{auto}");
+    assert!(
+        bytes(&auto, "measured_peak_bytes") <= limit.parse().unwrap(),
+        "{auto}"
+    );
     assert!(!Path::new(&out).exists());
 }
 
@@ -68,10 +71,32 @@ fn the_peak_is_predicted() {
 fn what_does_not_fit_is_refused_and_no_number_depends_on_the_batch() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let args = ["extract", DATA, "--checkpoint", MODEL, "--t", "10", "--block", "7"];
+    let args = [
+        "extract",
+        DATA,
+        "--checkpoint",
+        MODEL,
+        "--t",
+        "10",
+        "--block",
+        "7",
+    ];
     let with = |out: &str, more: &[&str]| {
-        let to = ["--pool", "4", "--limit", "50", "--shard-rows", "20", "--out", out];
-        [&args[..], &to, more].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>()
+        let to = [
+            "--pool",
+            "4",
+            "--limit",
+            "50",
+            "--shard-rows",
+            "20",
+            "--out",
+            out,
+        ];
+        [&args[..], &to, more]
+            .concat()
+            .iter()
+            .map(|s| s.to_string())
+            .collect::<Vec<_>>()
     };
     let run = |out: &str, more: &[&str]| {
         let args = with(out, more);
@@ -86,7 +111,10 @@ fn what_does_not_fit_is_refused_and_no_number_depends_on_the_batch() {
         &["--batch", "16", "--memory-limit", "1M"],
         &["may be used (--memory-limit)", "the least that would do"],
     );
-    refused(&["--batch", "auto", "--memory-limit", "1M"], &["--memory-limit"]);
+    refused(
+        &["--batch", "auto", "--memory-limit", "1M"],
+        &["--memory-limit"],
+    );
     refused(&["--batch", "0"], &["a batch is a number from 1"]);
     refused(&["--memory-limit", "8X"], &["is no size"]);
     // The largest that fits is named.

@@ -48,17 +48,22 @@ fn draws_and_flips_train_and_vote_by_image() {
     let shards = (0..10).map(|i| Path::new(&train).join(format!("shard-{i:05}.safetensors")));
     let bytes: u64 = shards.map(|shard| shard.metadata().unwrap().len()).sum();
     let announced = plan["bytes_on_disk"].as_u64().unwrap();
-    assert!(bytes > announced && bytes < announced + 10 * 1024, "{bytes}");
+    assert!(
+        bytes > announced && bytes < announced + 10 * 1024,
+        "{bytes}"
+    );
 
     // The first row of an image is what an extraction without the options gives.
     works(&args("train", "160", &plain));
     let (all, first): (Vec<usize>, Vec<usize>) = (0..160).map(|i| (i, 4 * i)).unzip();
-    assert_eq!(rows(Path::new(&plain), &all), rows(Path::new(&train), &first));
+    assert_eq!(
+        rows(Path::new(&plain), &all),
+        rows(Path::new(&train), &first)
+    );
 
     works(&[&args("test", "80", &test)[..], &["--draws", "3"]].concat());
-    let probe = |more: &[&str]| {
-        works(&[&["probe", &train, &test, "--head", "ridge"][..], more].concat())
-    };
+    let probe =
+        |more: &[&str]| works(&[&["probe", &train, &test, "--head", "ridge"][..], more].concat());
     let whole = probe(&[]);
     let run = &whole["runs"][0];
     // A fifth of the images of each class is held out to choose on.
@@ -95,9 +100,7 @@ fn noise_may_be_absent_or_given() {
     let found = [&seeded, &none, &given].map(|store| rows(Path::new(store), &all));
     assert_ne!(found[0], found[1]);
     assert_eq!(found[1], found[2], "zeros in a file are no noise");
-    let info = |store: &str| -> Value {
-        Store::open(store).unwrap().spec().info["noise"].clone()
-    };
+    let info = |store: &str| -> Value { Store::open(store).unwrap().spec().info["noise"].clone() };
     assert_eq!(info(&none), "none");
     assert_eq!(info(&given)["file"].as_str().unwrap().len(), 64);
     assert_eq!(info(&seeded), Value::Null);

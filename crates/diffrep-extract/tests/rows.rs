@@ -228,9 +228,24 @@ fn noise_that_does_not_fit_is_refused() {
     };
     for (name, shape, first, words) in [
         ("x", [3, 1, 32, 32], 0.0, "no tensor `noise`, but `x`"),
-        ("noise", [2, 1, 32, 32], 0.0, "for 2 rows where there are 3 images"),
-        ("noise", [3, 3, 32, 32], 0.0, "shape [3, 32, 32] where the network takes [1, 32, 32]"),
-        ("noise", [3, 1, 32, 32], f32::NAN, "row 0 has a value that is not finite"),
+        (
+            "noise",
+            [2, 1, 32, 32],
+            0.0,
+            "for 2 rows where there are 3 images",
+        ),
+        (
+            "noise",
+            [3, 3, 32, 32],
+            0.0,
+            "shape [3, 32, 32] where the network takes [1, 32, 32]",
+        ),
+        (
+            "noise",
+            [3, 1, 32, 32],
+            f32::NAN,
+            "row 0 has a value that is not finite",
+        ),
     ] {
         let error = refused(name, shape, first);
         assert!(error.contains(words), "{error}");

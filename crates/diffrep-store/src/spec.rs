@@ -470,7 +470,10 @@ mod tests {
             claim(dir.path(), spec).unwrap();
             let path = manifest_path(dir.path());
             let manifest: serde_json::Value = read_json(&path).unwrap();
-            assert_eq!(manifest["spec"].get("tags").is_some(), !spec.tags.is_empty());
+            assert_eq!(
+                manifest["spec"].get("tags").is_some(),
+                !spec.tags.is_empty()
+            );
             // What is there is found again.
             assert_eq!(&claim(dir.path(), spec).unwrap(), spec);
             manifest["version"].clone()

@@ -163,7 +163,12 @@ mod tests {
     use super::*;
 
     fn memory(config: &UNetConfig, wanted: &[usize]) -> ForwardMemory {
-        let taps: Vec<_> = config.blocks().unwrap().iter().map(|b| b.tap.clone()).collect();
+        let taps: Vec<_> = config
+            .blocks()
+            .unwrap()
+            .iter()
+            .map(|b| b.tap.clone())
+            .collect();
         let wanted = TapSet::new(wanted.iter().copied(), &taps).unwrap();
         forward_memory(config, &wanted, true).unwrap()
     }

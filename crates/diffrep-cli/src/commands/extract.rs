@@ -122,7 +122,12 @@ pub(crate) struct ExtractArgs {
     draws: u32,
     /// Where noise comes from: drawn by seed, image, draw and timestep, or none at all, where a timestep only
     /// scales the image.
-    #[arg(long, value_name = "KIND", default_value = "seeded", conflicts_with = "backbone")]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "seeded",
+        conflicts_with = "backbone"
+    )]
     noise: NoiseArg,
     /// Noise from a safetensors file, to compare with another program: a tensor `noise` of shape (n, c, h, w)
     /// in f32, row i * K + k for draw k of image i, the same at every timestep.
@@ -293,7 +298,11 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         encoder_hash: batch::named(&job, &network, batching.batch),
         batch: Batch {
             rows: NonZeroUsize::new(batching.batch),
-            note: if asked { batching.note()? } else { serde_json::Value::Null },
+            note: if asked {
+                batching.note()?
+            } else {
+                serde_json::Value::Null
+            },
         },
         workers: batching.workers,
         ..job.clone()
@@ -360,7 +369,11 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         if with_others > 0 {
             printer.result(&format!(
                 "{with_others} {} are with other workers, or were when one died",
-                if job.rows() == dataset.len() { "images" } else { "rows" }
+                if job.rows() == dataset.len() {
+                    "images"
+                } else {
+                    "rows"
+                }
             ));
         }
         if let Some(sentence) = missing.sentence() {

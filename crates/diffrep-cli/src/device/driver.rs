@@ -106,7 +106,10 @@ mod tests {
             error.unwrap_err().to_string()
         };
         let absent = said(Driver::Absent, 0);
-        assert!(absent.contains("`cuda:0` needs NVIDIA's driver"), "{absent}");
+        assert!(
+            absent.contains("`cuda:0` needs NVIDIA's driver"),
+            "{absent}"
+        );
         assert!(absent.contains("no libcuda.so.1"), "{absent}");
         let fails = said(Driver::Fails("cuInit", 100), 1);
         assert!(fails.contains("cuInit fails with error 100"), "{fails}");

@@ -54,7 +54,11 @@ pub(crate) fn settings(network: &UNet, schedule: &Schedule) -> Settings {
     Settings::new(wanted, &network.taps(), schedule).unwrap()
 }
 
-pub(crate) fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'a Schedule) -> Extraction<'a> {
+pub(crate) fn job<'a>(
+    dataset: &'a Dataset,
+    settings: &'a Settings,
+    schedule: &'a Schedule,
+) -> Extraction<'a> {
     Extraction {
         dataset,
         preprocess: PREPROCESS,

@@ -98,7 +98,9 @@ impl Model {
     fn choose(&self, budget: u64, usual: &Usual, on_gpu: bool) -> Option<(usize, usize)> {
         let fits = |&(batch, workers): &(usize, usize)| self.peak(batch, workers) <= budget;
         if !on_gpu {
-            let crews = (1..=usual.workers).rev().map(|workers| (usual.batch, workers));
+            let crews = (1..=usual.workers)
+                .rev()
+                .map(|workers| (usual.batch, workers));
             let halves = std::iter::successors(Some(usual.batch), |batch| match batch {
                 1 => None,
                 batch => Some(batch / 2),
@@ -271,7 +273,11 @@ impl Search<'_, '_> {
         let on_gpu = self.on_gpu();
         Ok(Model {
             base: self.in_use()?,
-            shard: if on_gpu { 0 } else { (job.shard_rows.min(job.rows()) * stored) as u64 },
+            shard: if on_gpu {
+                0
+            } else {
+                (job.shard_rows.min(job.rows()) * stored) as u64
+            },
             worker: if on_gpu { 0 } else { WORKSPACE },
             row: values_of_a_row(network, job, !on_gpu)? * width(network, on_gpu),
         })
@@ -320,7 +326,9 @@ fn width(network: &UNet, on_gpu: bool) -> u64 {
 /// That a batch does not fit, and what does.
 fn refusal(model: &Model, budget: &Budget, usual: &Usual) -> String {
     let alone = model.peak(usual.batch, 1);
-    let fits = (1..usual.batch).rev().find(|&batch| model.peak(batch, 1) <= budget.bytes);
+    let fits = (1..usual.batch)
+        .rev()
+        .find(|&batch| model.peak(batch, 1) <= budget.bytes);
     let smaller = match fits {
         Some(batch) => format!("--batch {batch} fits"),
         None => format!(
@@ -404,7 +412,10 @@ mod tests {
     #[test]
     fn batches_are_numbers_or_auto() {
         assert_eq!("auto".parse(), Ok(BatchArg::Auto));
-        assert_eq!("8".parse(), Ok(BatchArg::Rows(NonZeroUsize::new(8).unwrap())));
+        assert_eq!(
+            "8".parse(),
+            Ok(BatchArg::Rows(NonZeroUsize::new(8).unwrap()))
+        );
         assert!("0".parse::<BatchArg>().is_err());
         assert!("many".parse::<BatchArg>().is_err());
     }

@@ -411,7 +411,10 @@ mod tests {
             read(&train).iter().map(image).collect(),
             read(&validation).iter().map(image).collect(),
         );
-        assert!(seen.iter().all(|image| !held.contains(image)), "{seen:?} {held:?}");
+        assert!(
+            seen.iter().all(|image| !held.contains(image)),
+            "{seen:?} {held:?}"
+        );
         assert_eq!(seen.len(), 3 * train.len());
         assert_eq!((train.len(), validation.len()), (8, 2));
         assert_eq!(held.len(), validation.len());

@@ -8,7 +8,9 @@ use diffrep_datasets::View;
 use diffrep_extract::{Setting, Settings};
 use diffrep_heads::{HeadSpec, TransformerConfig};
 use diffrep_import::load;
-use diffrep_plan::{Cut, Experiment, Feed, HeadsScale, PlannedContender, PlannedHead};
+use diffrep_plan::{
+    Cut, Experiment, Feed, HeadsScale, PlannedContender, PlannedHead, U_NET_ENCODER,
+};
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
     Augment, Candidate, Contender, Reading, Recipe, Splits, Subject, Tune, TuneContender,
@@ -52,8 +54,13 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
-    let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let splits = splits(
+        &scale.data,
+        place,
+        scale.train_per_class,
+        scale.test_per_class,
+    )?;
     let plan = HeadsPlan {
         timestep: scale.timestep,
         blocks: &scale.blocks,
@@ -71,7 +78,7 @@ pub(super) fn run(
         .transpose()?;
     let mut contest = plan.contest(&ground, &splits, place)?;
     if let Some(path) = &scale.classifier {
-        let trained = load(path, None, place.device)
+        let trained = load(&place.roots.find(path), None, place.device)
             .with_context(|| format!("the classifier of scale {scale_name}"))?;
         let subject = Subject {
             name: "classifier".into(),
@@ -89,7 +96,7 @@ pub(super) fn run(
             )
         })?;
         let recipe = Recipe::named(&scale.recipe)?;
-        contest.enter("U-Net encoder", &recipe, scores)?;
+        contest.enter(U_NET_ENCODER, &recipe, scores)?;
     }
     if let Some(planned) = generation {
         contest.generate(planned.run(&ground, &splits, place)?);
@@ -181,7 +188,10 @@ impl<'a> HeadsPlan<'a> {
     }
 
     /// A head on stored maps with its candidates, and the settings that these read.
-    fn stored(&self, planned: &'a PlannedContender) -> Result<(Contender, Vec<Setting>)> {
+    pub(super) fn stored(
+        &self,
+        planned: &'a PlannedContender,
+    ) -> Result<(Contender, Vec<Setting>)> {
         let side = planned.pool.unwrap_or(self.pool);
         let spec = head_spec(&planned.head, PoolSize::new(side)?)?;
         let groups: Vec<Vec<Setting>> = match &planned.head {
@@ -221,7 +231,7 @@ impl<'a> HeadsPlan<'a> {
     }
 
     /// A head with the frozen network in the loop.
-    fn streamed(&self, planned: &'a PlannedContender) -> Result<TuneContender> {
+    pub(super) fn streamed(&self, planned: &'a PlannedContender) -> Result<TuneContender> {
         let &Feed::Streamed {
             fresh_noise,
             flip,

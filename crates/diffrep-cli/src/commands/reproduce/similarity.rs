@@ -10,7 +10,7 @@ use diffrep_cka::{Layer, Matrix, Options, between, within};
 use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::{Experiment, SimilarityScale};
+use diffrep_plan::{Described, Experiment, SimilarityScale};
 use diffrep_pool::PoolSize;
 use diffrep_report::{
     Best, Block, Cell, Column, Figure, Heatmap, Report, Section, Table, to_terminal_table,
@@ -36,6 +36,9 @@ pub(super) const SCHEMA: (&str, u32) = ("diffrep.similarity", 1);
 struct Results {
     scale: String,
     settings: SimilarityScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     images: usize,
     estimator: String,
     comparisons: Vec<Comparison>,
@@ -140,8 +143,8 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
-    let splits = splits(&scale.data, None, None)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let splits = splits(&scale.data, place, None, None)?;
     let images = match scale.images {
         None => splits.test.clone(),
         Some(count) => splits.test.subset(&spread(splits.test.len(), count)),
@@ -185,7 +188,7 @@ pub(super) fn run(
         )?;
     }
     if let Some(path) = &scale.classifier {
-        let classifier = load(path, None, place.device)?.network;
+        let classifier = load(&place.roots.find(path), None, place.device)?.network;
         let layers = reader.diffusion(&classifier, t, dim, "classifier")?;
         against("an encoder trained to classify".into(), layers)?;
     }
@@ -195,7 +198,7 @@ pub(super) fn run(
         against("the same network with random weights".into(), layers)?;
     }
     for planned in &scale.networks {
-        let open = OpenBackbone::planned(planned, place.device)?;
+        let open = OpenBackbone::planned(&place.network(planned), place.device)?;
         let layers = reader.backbone(&open.network, dim, open.preprocess, &planned.name)?;
         against(planned.name.clone(), layers)?;
     }
@@ -208,6 +211,7 @@ pub(super) fn run(
         Results {
             scale: scale_name.into(),
             settings: scale.clone(),
+            experiment: place.words.clone(),
             images: images.len(),
             estimator: "linear CKA by the unbiased HSIC_1, f64".into(),
             comparisons,
