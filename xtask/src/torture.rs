@@ -1,6 +1,7 @@
 //! `cargo xtask torture`: commands that are killed, starved and interfered with end in the bytes of an undisturbed run.
 
 mod chance;
+mod clock;
 mod damage;
 mod disks;
 mod job;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{binary, process};
 use job::Job;
+use kills::Killed;
 use run::Runner;
 
 const HELP: &str = "\
@@ -32,6 +34,7 @@ Cases (all of them, if none is named):
   memory    less memory than the command takes, then enough
   damage    results that are cut short or deleted, then the same command again
   together  two processes of the same command at once
+  clock     files whose times lie in the future or long ago, and a clock that jumps while the command runs
 
 Options:
   --jobs LIST     of extract, probe, pretrain, sample, reproduce, separated by commas (all)
@@ -41,6 +44,8 @@ Options:
   --help          print this
 
 Work lies in target/torture; it is deleted first, and left behind after a failure.
+At the end a table tells, for each job, the kills and whether the bytes were equal.
+A clock that jumps needs libfaketime (Debian: faketime); without it only the times of files are odd, which is said.
 Linux is wanted, and for small disks the right to mount them, as root has; without it files are limited in size.
 ";
 
@@ -63,15 +68,24 @@ enum Case {
     Memory,
     Damage,
     Together,
+    Clock,
 }
 
-const CASES: [(&str, Case); 6] = [
+/// What a case came to.
+struct Outcome {
+    told: String,
+    /// For kills their numbers.
+    killed: Option<Killed>,
+}
+
+const CASES: [(&str, Case); 7] = [
     ("kills", Case::Kills),
     ("full", Case::Full),
     ("readonly", Case::ReadOnly),
     ("memory", Case::Memory),
     ("damage", Case::Damage),
     ("together", Case::Together),
+    ("clock", Case::Clock),
 ];
 
 /// An undisturbed run of a job, which all others are held to.
@@ -108,6 +122,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let runner = Runner::new(program, work.clone());
     job::prepare(&runner)?;
     let mut passed = true;
+    let mut killed: Vec<(Job, Option<Killed>)> = Vec::new();
     for job in &arguments.jobs {
         let reference = undisturbed(*job, &runner)?;
         for case in &arguments.cases {
@@ -115,9 +130,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             let outcome = case.run(&reference, &runner, &arguments);
             let seconds = start.elapsed().as_secs_f64();
             let (verdict, told) = match &outcome {
-                Ok(told) => ("holds", told.clone()),
+                Ok(outcome) => ("holds", outcome.told.clone()),
                 Err(error) => ("FAILED", format!("{error:#}")),
             };
+            if *case == Case::Kills {
+                let found = outcome.as_ref().ok().and_then(|outcome| outcome.killed);
+                killed.push((*job, found));
+            }
             passed &= outcome.is_ok();
             println!(
                 "{:<10} {:<9} {verdict:<6} {seconds:>6.0} s  {told}",
@@ -126,12 +145,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             );
         }
     }
+    if !killed.is_empty() {
+        println!("\n{}", table(&killed));
+    }
     if passed {
         std::fs::remove_dir_all(&work).context("deleting what is not needed any more")?;
         return Ok(ExitCode::SUCCESS);
     }
     println!("\nwhat is left lies in {}", work.display());
     Ok(ExitCode::FAILURE)
+}
+
+/// The kills of each job, and what became of the bytes.
+fn table(killed: &[(Job, Option<Killed>)]) -> String {
+    let row = |job: &str, kills: &str, ends: &str, equal: &str| {
+        format!("{job:<10} {kills:>6} {ends:>11}  {equal}\n")
+    };
+    let mut text = row("job", "kills", "runs to end", "bytes equal");
+    let (mut kills, mut ends) = (0, 0);
+    for (job, found) in killed {
+        match found {
+            Some(found) => {
+                (kills, ends) = (kills + found.kills, ends + found.ends);
+                let [landed, ended] = [found.kills, found.ends].map(|n| n.to_string());
+                text.push_str(&row(job.name(), &landed, &ended, "yes"));
+            }
+            None => text.push_str(&row(job.name(), "-", "-", "NO, or not compared (above)")),
+        }
+    }
+    let all = killed.iter().all(|(_, found)| found.is_some());
+    let equal = if all { "yes" } else { "NO" };
+    text.push_str(&row("all", &kills.to_string(), &ends.to_string(), equal));
+    text
 }
 
 /// Runs a job twice, undisturbed, and learns what of its output never changes.
@@ -169,18 +214,27 @@ impl Case {
     }
 
     /// Interferes, compares, and says what was done.
-    fn run(self, reference: &Reference, runner: &Runner, arguments: &Arguments) -> Result<String> {
-        match self {
+    fn run(self, reference: &Reference, runner: &Runner, arguments: &Arguments) -> Result<Outcome> {
+        let told = match self {
             Self::Kills => {
                 let kills = arguments.kills.div_ceil(arguments.jobs.len());
-                kills::run(reference, runner, kills, arguments.seed)
+                let killed = kills::run(reference, runner, kills, arguments.seed)?;
+                return Ok(Outcome {
+                    told: killed.told(),
+                    killed: Some(killed),
+                });
             }
             Self::Full => disks::full(reference, runner),
             Self::ReadOnly => disks::read_only(reference, runner),
             Self::Memory => memory::run(reference, runner),
             Self::Damage => damage::run(reference, runner),
             Self::Together => together::run(reference, runner),
-        }
+            Self::Clock => clock::run(reference, runner),
+        };
+        Ok(Outcome {
+            told: told?,
+            killed: None,
+        })
     }
 }
 
@@ -241,10 +295,27 @@ mod tests {
     #[test]
     fn without_arguments_everything_is_tried() {
         let all = parse("").unwrap();
-        assert_eq!((all.cases.len(), all.jobs.len(), all.kills), (6, 5, 100));
+        assert_eq!((all.cases.len(), all.jobs.len(), all.kills), (7, 5, 100));
         let some = parse("kills --jobs extract,probe --kills 7 --seed 3").unwrap();
         assert_eq!(some.cases, [Case::Kills]);
         assert_eq!((some.jobs.len(), some.kills, some.seed), (2, 7, 3));
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_job_and_one_for_all() {
+        let killed = |kills| Some(Killed { kills, ends: 3 });
+        let good = table(&[(Job::Extract, killed(20)), (Job::Sample, killed(21))]);
+        assert!(
+            good.contains("extract        20           3  yes\n"),
+            "{good}"
+        );
+        assert!(
+            good.ends_with("all            41           6  yes\n"),
+            "{good}"
+        );
+        let bad = table(&[(Job::Extract, killed(20)), (Job::Sample, None)]);
+        assert!(bad.contains("sample          -"), "{bad}");
+        assert!(bad.trim_end().ends_with("NO"), "{bad}");
     }
 
     #[test]

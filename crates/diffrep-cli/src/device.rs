@@ -65,6 +65,15 @@ impl DeviceSpec {
         }
     }
 
+    /// The device of a worker that is `count` places after this one's: the next GPU, or the same processor.
+    pub(crate) fn beside(self, count: usize) -> Self {
+        match self {
+            Self::Cuda(index) => Self::Cuda(index + count),
+            Self::TchCuda(index) => Self::TchCuda(index + count),
+            Self::Flex | Self::Tch => self,
+        }
+    }
+
     /// The burn device, or one sentence on how to get a binary that has it or on what the machine lacks.
     pub(crate) fn open(self) -> Result<Device> {
         match self {

@@ -20,6 +20,9 @@ use tracing_subscriber::prelude::*;
 use crate::printer::Printer;
 use crate::tensorboard::EventFiles;
 
+#[global_allocator]
+static ALLOCATOR: process::LargePages = process::LargePages;
+
 /// How good a classifier is hidden inside a diffusion model?
 #[derive(Debug, Parser)]
 #[command(name = "diffrep", version, about, propagate_version = true)]
@@ -47,6 +50,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Reproduce(commands::reproduce::ReproduceArgs),
+    Run(commands::reproduce::RunArgs),
     Report(commands::report::ReportArgs),
     Compare(commands::compare::CompareArgs),
     Classify(commands::classify::ClassifyArgs),
@@ -94,6 +98,8 @@ fn shares_work(command: &[String]) -> anyhow::Result<bool> {
     match Cli::try_parse_from(words).map(|cli| cli.command) {
         Ok(Command::Launch(_)) => anyhow::bail!("`launch` cannot launch itself"),
         Ok(Command::Extract(args)) => args.check_shared().map(|()| true),
+        Ok(Command::Reproduce(args)) => Ok(args.shares_work()),
+        Ok(Command::Run(args)) => Ok(args.shares_work()),
         Ok(_) => Ok(false),
         Err(error) => {
             let text = error.to_string();
@@ -148,6 +154,7 @@ fn listen(log: Log, tensorboard: Option<&Path>) -> anyhow::Result<()> {
 fn run(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
     match &cli.command {
         Command::Reproduce(args) => commands::reproduce::run(args, printer),
+        Command::Run(args) => commands::reproduce::run_own(args, printer),
         Command::Report(args) => commands::report::run(args, printer),
         Command::Compare(args) => commands::compare::run(args, printer),
         Command::Classify(args) => commands::classify::run(args, printer),

@@ -118,6 +118,126 @@ fn a_manifest_has_a_pod_for_each_worker() {
     assert_eq!(pod["containers"][0]["command"][1], "extract");
 }
 
+/// The names and words of the files that a launcher wrote.
+fn written(said: &serde_json::Value) -> Vec<(String, String)> {
+    let files = said["files"].as_array().unwrap().iter();
+    let read = |file: &serde_json::Value| {
+        let path = Path::new(file.as_str().unwrap());
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, std::fs::read_to_string(path).unwrap())
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn experiments_are_launched_behind_the_workers_of_their_features() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs").display().to_string();
+    let how = [
+        "--scale",
+        "smoke",
+        "--runs",
+        "r",
+        "--workers",
+        "3",
+        "--logs",
+        &logs,
+    ];
+    let asked = |launcher: &[&str]| {
+        let names = ["reproduce", "figure1", "table2", "figure2"];
+        works(&[&names[..], &how, launcher].concat())
+    };
+    let said = asked(&[
+        "--launcher",
+        "slurm",
+        "--option=--partition=a100",
+        "--gpus",
+        "1",
+    ]);
+    let files = written(&said);
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    // Trainings with the network in the loop store no features.
+    assert_eq!(
+        names,
+        [
+            "figure1-smoke-features.sbatch",
+            "figure1-smoke.sbatch",
+            "table2-smoke.sbatch",
+            "figure2-smoke-features.sbatch",
+            "figure2-smoke.sbatch",
+            "report.sbatch"
+        ]
+    );
+    let features = &files[0].1;
+    for part in [
+        "--array=0-2",
+        "--partition=a100",
+        "--features-only",
+        "--gpus-per-task=1",
+    ] {
+        assert!(features.contains(part), "{features}");
+    }
+    assert!(!files[1].1.contains("--array"), "{}", files[1].1);
+    let submit = std::fs::read_to_string(dir.path().join("logs/submit.sh")).unwrap();
+    for line in [
+        "job0=$(sbatch --parsable figure1-smoke-features.sbatch",
+        "job1=$(sbatch --parsable --dependency=afterok:$job0 --kill-on-invalid-dep=yes figure1-smoke.sbatch",
+        "job2=$(sbatch --parsable --dependency=afterany:$job1 --kill-on-invalid-dep=yes table2-smoke.sbatch",
+        "job4=$(sbatch --parsable --dependency=afterok:$job3,afterany:$job2",
+        "--dependency=afterany:$job1:$job2:$job4 --kill-on-invalid-dep=yes report.sbatch",
+    ] {
+        assert!(submit.contains(line), "{line} in {submit}");
+    }
+
+    let said = asked(&[
+        "--launcher",
+        "k8s",
+        "--image",
+        "diffrep",
+        "--volume",
+        "data:/data",
+    ]);
+    let files = written(&said);
+    assert_eq!(files.len(), 6);
+    let manifest: serde_json::Value = serde_json::from_str(&files[0].1).unwrap();
+    assert_eq!(manifest["spec"]["completions"], 3);
+    assert_eq!(
+        manifest["metadata"]["name"],
+        "diffrep-figure1-smoke-features"
+    );
+    let then = said["then"].as_str().unwrap();
+    assert!(
+        then.contains("kubectl wait --for=condition=complete"),
+        "{then}"
+    );
+}
+
+#[test]
+fn workers_of_this_machine_extract_what_the_experiment_then_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().display().to_string();
+    let run = ["reproduce", "smoke", "--runs", &runs];
+    works(&[&run[..], &["--launcher", "local", "--workers", "2"]].concat());
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(dir.path().join("figure2-smoke").join(file)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let (together, cost) = (read("results.json"), read("cost.json"));
+    // The sweeps of the diffusion model and of the random network were extracted before.
+    let alone = tempfile::tempdir().unwrap();
+    let other = alone.path().display().to_string();
+    works(&["reproduce", "smoke", "--runs", &other]);
+    let path = alone.path().join("figure2-smoke");
+    let text = std::fs::read_to_string(path.join("results.json")).unwrap();
+    let whole: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(together["data"], whole["data"]);
+    let text = std::fs::read_to_string(path.join("cost.json")).unwrap();
+    let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let count = |cost: &serde_json::Value| cost["runs"][0]["forwards"].as_u64().unwrap();
+    // Two timesteps of 200 training and 100 validation images, for two networks.
+    assert_eq!(count(&all) - count(&cost), 2 * 300 * 2);
+}
+
 #[test]
 fn what_cannot_work_is_told_before_it_is_queued() {
     let extract = [&EXTRACT[..], &["store"]].concat();
@@ -134,6 +254,12 @@ fn what_cannot_work_is_told_before_it_is_queued() {
         &[&extract[..], &["--worker", "0/4"]].concat(),
     );
     refuses(&placed, &["leave --worker out"]);
+    let local = ["reproduce", "smoke", "--launcher", "local", "--submit"];
+    refuses(&local, &["--submit is for --launcher slurm"]);
+    let no_image = ["reproduce", "smoke", "--launcher", "k8s"];
+    refuses(&no_image, &["--image"]);
+    let alone = ["reproduce", "smoke", "--worker", "0/2"];
+    refuses(&alone, &["--features-only"]);
     let lost = launch(&["k8s", "--image", "diffrep"], &extract);
     refuses(&lost, &["--volume"]);
     let nowhere = launch(&["k8s", "--image", "d", "--volume", "data"], &extract);

@@ -10,7 +10,8 @@ use diffrep_rng::Key;
 use diffrep_store::{FeatureDtype, Store};
 use diffrep_taps::{BlockIndex, Condition, Encoder, Feedback, TapInfo, TapSet, Taps};
 
-use crate::engine::{Batch, ExtractError, Extraction, Noising};
+use crate::batch::Batch;
+use crate::engine::{ExtractError, Extraction, Noising};
 use crate::noise::Noise;
 use crate::rows::Views;
 use crate::setting::{Setting, Settings};

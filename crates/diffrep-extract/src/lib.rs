@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
 mod crew;
 mod engine;
 mod latents;
@@ -9,9 +10,8 @@ mod rows;
 mod setting;
 mod shelf;
 
-pub use engine::{
-    Batch, ExtractError, Extraction, Noising, features, forwards, is_current, micro_batch,
-};
+pub use batch::{Batch, micro_batch};
+pub use engine::{ExtractError, Extraction, Noising, features, forwards, is_current};
 pub use latents::{FirstStageInfo, WithLatents};
 pub use noise::{Noise, NoiseFile};
 pub use pixels::Pixels;

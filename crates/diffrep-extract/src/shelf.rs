@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use diffrep_artifact::{ArtifactError, Sha256Hex, create_dir_all};
+use diffrep_plan::Place;
 use diffrep_store::{Store, Survey};
 use diffrep_taps::Encoder;
 
@@ -33,6 +34,78 @@ impl Gathered {
 }
 
 impl Extraction<'_> {
+    /// Names of this job's columns that are on the shelf at `dir`, whole.
+    ///
+    /// # Errors
+    ///
+    /// When the data set's fingerprint cannot be taken, or the folder cannot be read.
+    pub fn on_shelf(&self, dir: &Path) -> Result<BTreeSet<String>, ExtractError> {
+        let images = self.shelf_of_images(dir)?;
+        if !images.exists() {
+            return Ok(BTreeSet::new());
+        }
+        let (whole, _) = stores_in(&images)?;
+        let there = whole.iter().flat_map(|store| &store.spec().columns);
+        let there: BTreeSet<&str> = there.map(|column| column.name.as_str()).collect();
+        let wanted = self.settings.columns().iter().map(|(s, _)| s.column());
+        Ok(wanted
+            .filter(|name| there.contains(name.as_str()))
+            .collect())
+    }
+
+    /// Puts the columns of this job on the shelf at `dir` as one of several workers, in any number of processes,
+    /// that were all given the same job; gives the number of images that others still work on. When all workers
+    /// have ended well, [`gather`](Self::gather) finds every column.
+    ///
+    /// # Errors
+    ///
+    /// As [`Extraction::run_as`].
+    pub fn gather_as<E: Encoder + Sync>(
+        &self,
+        place: &Place,
+        encoder: &E,
+        dir: &Path,
+        device: &Device,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<usize, ExtractError> {
+        let images = self.shelf_of_images(dir)?;
+        create_dir_all(&images)?;
+        let (missing, _) = self.missing_of(stores_in(&images)?.0);
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        let dir = images.join(store_name(&missing)?);
+        create_dir_all(&dir)?;
+        let settings = Settings::new(missing, &encoder.taps(), self.schedule)?;
+        let job = Extraction {
+            settings: &settings,
+            ..self.clone()
+        };
+        job.run_as(place, encoder, &dir, device, progress)
+    }
+
+    /// Settings whose columns none of some stores has, and those stores that have others of this job.
+    fn missing_of(&self, whole: Vec<Store>) -> (BTreeSet<Setting>, Vec<Store>) {
+        let wanted = self.settings.columns().iter().map(|(setting, _)| *setting);
+        let mut missing: BTreeSet<Setting> = wanted.collect();
+        let mut stores = Vec::new();
+        for store in whole {
+            let before = missing.len();
+            for spec in &store.spec().columns {
+                missing.retain(|setting| setting.column() != spec.name);
+            }
+            if missing.len() < before {
+                stores.push(store);
+            }
+        }
+        (missing, stores)
+    }
+
+    /// The part of a shelf for these images.
+    fn shelf_of_images(&self, dir: &Path) -> Result<PathBuf, ExtractError> {
+        Ok(dir.join(&self.images_key()?.to_string()[..NAME]))
+    }
+
     /// The columns of this job, of which only those are computed that are on the shelf at `dir` for no
     /// other job. Jobs share a column when everything that determines its numbers is the same; which
     /// other columns they ask for is not part of that.
@@ -52,35 +125,19 @@ impl Extraction<'_> {
         device: &Device,
         progress: impl FnMut(usize, usize),
     ) -> Result<Gathered, ExtractError> {
-        let images = dir.join(&self.images_key()?.to_string()[..NAME]);
+        let images = self.shelf_of_images(dir)?;
         create_dir_all(&images)?;
-        let mut missing: BTreeSet<Setting> = self
-            .settings
-            .columns()
-            .iter()
-            .map(|(setting, _)| *setting)
-            .collect();
-        let mut stores = Vec::new();
-        let mut there = BTreeSet::new();
         let (whole, half) = stores_in(&images)?;
-        for store in whole {
-            let before = missing.len();
-            for spec in &store.spec().columns {
-                missing.retain(|setting| setting.column() != spec.name);
-                there.insert(spec.name.clone());
-            }
-            if missing.len() < before {
-                stores.push(store);
-            }
-        }
+        let columns = whole.iter().flat_map(|store| &store.spec().columns);
+        let mut there: BTreeSet<String> = columns.map(|spec| spec.name.clone()).collect();
+        let (missing, mut stores) = self.missing_of(whole);
         if !missing.is_empty() {
-            let name = Sha256Hex::hash_json(&missing)?.to_string();
+            let dir = images.join(store_name(&missing)?);
             let settings = Settings::new(missing, &encoder.taps(), self.schedule)?;
             let job = Extraction {
                 settings: &settings,
                 ..self.clone()
             };
-            let dir = images.join(&name[..NAME]);
             job.run(encoder, &dir, device, progress)?;
             let store = Store::open(&dir)?;
             there.extend(store.spec().columns.iter().map(|spec| spec.name.clone()));
@@ -91,6 +148,13 @@ impl Extraction<'_> {
         }
         Ok(Gathered { stores })
     }
+}
+
+/// The folder of a store for these settings.
+fn store_name(settings: &BTreeSet<Setting>) -> Result<String, ExtractError> {
+    let mut name = Sha256Hex::hash_json(settings)?.to_string();
+    name.truncate(NAME);
+    Ok(name)
 }
 
 /// Removes a half-done store whose columns are all among those that are `there`, if no process is at it.

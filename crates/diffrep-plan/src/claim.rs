@@ -4,6 +4,24 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Published;
+
+/// What an experiment says of itself, for those who read its record without its file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// The question it answers.
+    pub title: String,
+    /// Values that others found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+    /// What is claimed of its contenders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<PaperClaim>,
+}
+
 /// A claim of a paper: that some contenders are ahead of others, or no different from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataSource, Settings};
 
+/// The name in results of the classifier that heads are compared with.
+pub const U_NET_ENCODER: &str = "U-Net encoder";
+
 /// Which heads compete at one scale, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -380,5 +383,12 @@ impl Settings for HeadsScale {
         // The judge of a small scale is often the classifier.
         assets.dedup();
         assets
+    }
+
+    fn contenders(&self) -> Vec<&str> {
+        let heads = self.heads.iter().map(PlannedContender::title);
+        heads
+            .chain(self.classifier.is_some().then_some(U_NET_ENCODER))
+            .collect()
     }
 }

@@ -4,7 +4,7 @@ mod kubernetes;
 mod slurm;
 
 pub use kubernetes::{IndexedJob, Volume};
-pub use slurm::{JobId, Resources, SlurmJob, submit};
+pub use slurm::{After, JobId, Resources, SlurmJob, submit};
 
 use crate::PlanError;
 

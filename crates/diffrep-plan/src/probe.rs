@@ -70,4 +70,8 @@ impl Settings for ProbeScale {
     fn assets(&self) -> Vec<&Path> {
         vec![&self.checkpoint, self.data.path()]
     }
+
+    fn contenders(&self) -> Vec<&str> {
+        vec!["diffusion", "pixels", "random"]
+    }
 }

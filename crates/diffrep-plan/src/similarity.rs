@@ -66,6 +66,13 @@ pub struct PlannedBackbone {
 }
 
 impl PlannedBackbone {
+    /// The file that describes it, if it is not known by name.
+    pub fn description(&self) -> Option<&Path> {
+        let path = Path::new(&self.backbone);
+        let describes = path.extension().is_some_and(|end| end == "json");
+        describes.then_some(path)
+    }
+
     /// Its name as a part of files' names.
     pub fn file_name(&self) -> String {
         crate::file_name(&self.name)
@@ -97,10 +104,7 @@ impl Settings for SimilarityScale {
         assets.extend(self.classifier.as_deref());
         for network in &self.networks {
             assets.push(&network.checkpoint);
-            let description = Path::new(&network.backbone);
-            if description.extension().is_some_and(|end| end == "json") {
-                assets.push(description);
-            }
+            assets.extend(network.description());
         }
         assets
     }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataSource, Feed, PlannedBackbone, PlannedContender, Settings};
 
+/// The name in results of the linear probe on raw pixels.
+pub const RAW_PIXELS: &str = "raw pixels, linear";
+
 /// Which heads compete on which data sets at one scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,5 +90,14 @@ impl Settings for TransferScale {
                 .map(|network| network.checkpoint.as_path()),
         );
         assets
+    }
+
+    fn contenders(&self) -> Vec<&str> {
+        let heads = self.heads.iter().map(PlannedContender::title);
+        let networks = self.networks.iter().map(|network| network.name.as_str());
+        heads
+            .chain(self.pixels.then_some(RAW_PIXELS))
+            .chain(networks)
+            .collect()
     }
 }

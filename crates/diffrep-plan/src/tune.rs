@@ -98,4 +98,11 @@ impl Settings for TuneScale {
     fn assets(&self) -> Vec<&Path> {
         vec![&self.checkpoint, self.data.path()]
     }
+
+    fn contenders(&self) -> Vec<&str> {
+        self.contenders
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect()
+    }
 }

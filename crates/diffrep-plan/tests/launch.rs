@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use diffrep_plan::launch::{IndexedJob, JobId, Resources, SlurmJob, Volume, submit};
+use diffrep_plan::launch::{After, IndexedJob, JobId, Resources, SlurmJob, Volume, submit};
 use diffrep_plan::{ARRAY_COUNT, PlanError};
 use k8s_openapi::api::batch::v1::Job;
 use proptest::prelude::*;
@@ -44,6 +44,14 @@ fn kubernetes() -> IndexedJob {
         gpus: None,
         memory: None,
         volumes: Vec::new(),
+    }
+}
+
+/// Behind jobs that have to end well.
+fn well(jobs: &[JobId]) -> After<'_> {
+    After {
+        well: jobs,
+        however: &[],
     }
 }
 
@@ -176,17 +184,20 @@ fn a_submitted_job_has_a_number_and_waits_for_others() {
             said.display()
         ),
     );
-    assert_eq!(submit(&sbatch, &script, &[]).unwrap(), JobId(42));
+    assert_eq!(
+        submit(&sbatch, &script, After::default()).unwrap(),
+        JobId(42)
+    );
     let arguments = |said: &Path| fs::read_to_string(said).unwrap();
     assert_eq!(
         arguments(&said),
         format!("--parsable\n{}\n", script.display())
     );
-    submit(&sbatch, &script, &[JobId(7), JobId(8)]).unwrap();
+    submit(&sbatch, &script, well(&[JobId(7), JobId(8)])).unwrap();
     assert!(arguments(&said).contains("--dependency=afterok:7:8\n--kill-on-invalid-dep=yes\n"));
 
     let refused = |body: &str| {
-        let error = submit(program(dir.path(), body), &script, &[]).unwrap_err();
+        let error = submit(program(dir.path(), body), &script, After::default()).unwrap_err();
         assert!(matches!(error, PlanError::Submit { .. }), "{error}");
         error.to_string()
     };
@@ -194,7 +205,7 @@ fn a_submitted_job_has_a_number_and_waits_for_others() {
     assert!(refused("echo queue is full").contains("queue is full"));
     assert!(refused("echo 5; exit 3").contains('5'));
     assert!(refused("exit 3").contains("exit status: 3"));
-    let error = submit("no-such-sbatch", &script, &[]).unwrap_err();
+    let error = submit("no-such-sbatch", &script, After::default()).unwrap_err();
     assert!(error.to_string().contains("no-such-sbatch"), "{error}");
 }
 

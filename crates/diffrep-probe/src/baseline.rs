@@ -7,13 +7,36 @@ use diffrep_unet::{Kind, UNet};
 
 use crate::train_head::{right, share};
 use crate::{
-    Augment, Bits, HeadScore, Images, Point, ProbeError, Progress, Splits, Study, Subject,
+    Augment, Bits, HeadScore, Images, Point, ProbeError, Progress, Splits, StepKey, Study, Subject,
 };
 
 /// Images classified at a time.
 const ROWS: usize = 64;
 
 impl Study<'_> {
+    /// The step of a seed in [`classifier`](Self::classifier).
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    pub fn classifier_key(
+        &self,
+        subject: &Subject<'_, UNet>,
+        splits: &Splits,
+        t: usize,
+        seed: u64,
+    ) -> Result<StepKey, ProbeError> {
+        let name = format!("classifier-{}-seed{seed}", subject.name);
+        let determines = serde_json::json!({
+            "network": subject.hash, "t": t, "seed": seed, "preprocess": self.preprocess,
+            "images": [splits.validation.fingerprint()?, splits.test.fingerprint()?],
+            "splits": [splits.validation.split().to_string(), splits.test.split().to_string()],
+            "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        StepKey::new(name, &determines)
+    }
+
     /// Scores an encoder classifier by itself on images noised to `t`, with the noise of each seed.
     /// Nothing is trained or chosen.
     ///
@@ -35,15 +58,9 @@ impl Study<'_> {
         }
         let mut scores = Vec::new();
         for &seed in seeds {
-            let name = format!("classifier-{}-seed{seed}", subject.name);
-            let determines = serde_json::json!({
-                "network": subject.hash, "t": t, "seed": seed, "preprocess": self.preprocess,
-                "images": [splits.validation.fingerprint()?, splits.test.fingerprint()?],
-                "splits": [splits.validation.split().to_string(), splits.test.split().to_string()],
-                "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
-                "version": env!("CARGO_PKG_VERSION"),
-            });
-            scores.push(self.step(&name, &determines, on, |on| {
+            let key = self.classifier_key(subject, splits, t, seed)?;
+            let name = key.name.clone();
+            scores.push(self.step(&key, on, |on| {
                 let total = splits.validation.len() + splits.test.len();
                 let mut done = 0;
                 let mut found = Vec::new();

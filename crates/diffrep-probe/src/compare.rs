@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::train_head::share;
 use crate::{
-    Bits, EpochScore, HeadTraining, Maps, Point, ProbeError, Progress, Recipe, Splits, Study,
-    Subject, Trained, TrainedHead, best, best_head, correct, train_linear_at,
+    Bits, EpochScore, HeadTraining, Maps, Point, ProbeError, Progress, Recipe, Splits, StepKey,
+    Study, Subject, Trained, TrainedHead, best, best_head, correct, train_linear_at,
 };
 
 /// A head on some columns of a store.
@@ -59,7 +59,56 @@ pub struct HeadScore {
     pub correct: Bits,
 }
 
+impl Contender {
+    /// Candidates and grid points of a seed: all with the first one, of which there is no score yet, then
+    /// the best.
+    fn tried(&self, first: Option<&HeadScore>) -> (Vec<Candidate>, Vec<Point>) {
+        match first {
+            None => (self.candidates.clone(), self.recipe.grid()),
+            Some(first) => (first.candidate.iter().cloned().collect(), vec![first.point]),
+        }
+    }
+}
+
 impl Study<'_> {
+    /// The step of a seed in [`compete`](Self::compete); `first` is the score with the first seed, none for
+    /// that seed itself.
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    pub fn compete_key<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        contender: &Contender,
+        seed: u64,
+        first: Option<&HeadScore>,
+    ) -> Result<StepKey, ProbeError> {
+        let (candidates, points) = contender.tried(first);
+        let images = [&splits.train, &splits.validation, &splits.test]
+            .into_iter()
+            .map(|dataset| {
+                self.extraction(dataset, settings, &subject.hash, seed)
+                    .images_key()
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        // Neither the name nor what others read: another experiment may have the same contender.
+        let determines = (
+            &images,
+            &candidates,
+            &points,
+            &contender.recipe,
+            seed,
+            splits.train.class_names().len(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        let heads = contender.candidates.first();
+        let kind = heads.map_or("none", |c| c.head.name());
+        StepKey::new(format!("{}-{kind}-seed{seed}", subject.name), &determines)
+    }
+
     /// Scores a contender once a seed. Features of all `settings` are extracted once a seed and
     /// shared by every contender of the study.
     ///
@@ -77,34 +126,12 @@ impl Study<'_> {
     ) -> Result<Vec<HeadScore>, ProbeError> {
         let mut scores: Vec<HeadScore> = Vec::new();
         for &seed in seeds {
-            let (candidates, points) = match scores.first() {
-                None => (contender.candidates.clone(), contender.recipe.grid()),
-                Some(first) => (first.candidate.iter().cloned().collect(), vec![first.point]),
-            };
-            let images = [&splits.train, &splits.validation, &splits.test]
-                .into_iter()
-                .map(|dataset| {
-                    self.extraction(dataset, settings, &subject.hash, seed)
-                        .images_key()
-                })
-                .collect::<Result<Vec<_>, _>>()?;
+            let (candidates, points) = contender.tried(scores.first());
             let recipe = &contender.recipe;
-            // Neither the name nor what others read: another experiment may have the same contender.
-            let determines = (
-                &images,
-                &candidates,
-                &points,
-                recipe,
-                seed,
-                splits.train.class_names().len(),
-                env!("CARGO_PKG_VERSION"),
-            );
-            let kind = contender
-                .candidates
-                .first()
-                .map_or("none", |c| c.head.name());
-            let name = format!("{}-{kind}-seed{seed}", subject.name);
-            scores.push(self.step(&name, &determines, on, |on| {
+            let key =
+                self.compete_key(subject, splits, settings, contender, seed, scores.first())?;
+            let name = key.name.clone();
+            scores.push(self.step(&key, on, |on| {
                 let parts = [
                     ("train", &splits.train),
                     ("validation", &splits.validation),

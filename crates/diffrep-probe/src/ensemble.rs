@@ -6,7 +6,9 @@ use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize};
 
 use crate::train_head::{right, share};
-use crate::{Bits, Features, Point, ProbeError, Progress, Recipe, Splits, Study, Subject, best};
+use crate::{
+    Bits, Features, Point, ProbeError, Progress, Recipe, Splits, StepKey, Study, Subject, best,
+};
 use crate::{logits, train_linear};
 
 /// Draws of the test images start here: no training row has seen their noise.
@@ -57,6 +59,43 @@ pub struct EnsembleScores {
 }
 
 impl Study<'_> {
+    /// The step of [`ensemble`](Self::ensemble); `settings` hold the one setting.
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "all that determines the result of a step"
+    )]
+    pub fn ensemble_key<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        setting: Setting,
+        draws: &Draws,
+        recipe: &Recipe,
+        seed: u64,
+    ) -> Result<StepKey, ProbeError> {
+        let flips = if draws.train_flips { "-flips" } else { "" };
+        let name = format!(
+            "ensemble-{}-{}-draws{}{flips}-seed{seed}",
+            subject.name,
+            setting.column(),
+            draws.train
+        );
+        let specs = [&splits.train, &splits.validation, &splits.test]
+            .into_iter()
+            .map(|dataset| {
+                self.extraction(dataset, settings, &subject.hash, seed)
+                    .store_spec()
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let determines = (&specs, draws, recipe, env!("CARGO_PKG_VERSION"));
+        StepKey::new(name, &determines)
+    }
+
     /// Trains a linear probe on some noises of each training image and classifies test images by the
     /// mean of the logits of several. For a linear probe that is also the probe on the mean of the
     /// features.
@@ -76,22 +115,9 @@ impl Study<'_> {
     ) -> Result<EnsembleScores, ProbeError> {
         let settings = Settings::new([setting], &subject.encoder.taps(), self.schedule)
             .map_err(diffrep_extract::ExtractError::from)?;
-        let flips = if draws.train_flips { "-flips" } else { "" };
-        let name = format!(
-            "ensemble-{}-{}-draws{}{flips}-seed{seed}",
-            subject.name,
-            setting.column(),
-            draws.train
-        );
-        let specs = [&splits.train, &splits.validation, &splits.test]
-            .into_iter()
-            .map(|dataset| {
-                self.extraction(dataset, &settings, &subject.hash, seed)
-                    .store_spec()
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let determines = (&specs, draws, recipe, env!("CARGO_PKG_VERSION"));
-        self.step(&name, &determines, on, |on| {
+        let key = self.ensemble_key(subject, splits, &settings, setting, draws, recipe, seed)?;
+        let name = key.name.clone();
+        self.step(&key, on, |on| {
             let classes = splits.train.class_names().len();
             let mut views = Views {
                 study: self,

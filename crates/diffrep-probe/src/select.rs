@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::denoise::{denoised, shrunk};
 use crate::study::all_images;
-use crate::{Cell, Features, ProbeError, Progress, Recipe, Splits, Study, Subject, choose};
+use crate::{
+    Cell, Features, ProbeError, Progress, Recipe, Splits, StepKey, Study, Subject, choose,
+};
 
 /// Version of what a search does with the same scores.
 const RULES: u32 = 2;
@@ -68,6 +70,40 @@ struct Plan {
 }
 
 impl Study<'_> {
+    /// The step of [`select`](Self::select).
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "all that determines the result of a step"
+    )]
+    pub fn select_key<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        [train, validation]: [usize; 2],
+        grid: &[Setting],
+        search: Search,
+        recipe: &Recipe,
+        seed: u64,
+    ) -> Result<StepKey, ProbeError> {
+        let name = match search {
+            Search::Grid => format!("grid-{}-seed{seed}", subject.name),
+            Search::Halving => format!("halving-{}-seed{seed}", subject.name),
+        };
+        let determines = serde_json::json!({
+            "encoder": subject.hash, "grid": grid, "search": search, "recipe": recipe, "seed": seed,
+            "images": [splits.train.fingerprint()?, splits.validation.fingerprint()?],
+            "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
+            "per_class": [train, validation], "preprocess": self.preprocess,
+            "timesteps": self.schedule.timestep_map.len(), "betas": Sha256Hex::hash_json(&self.schedule.betas)?, "timestep_scale": self.schedule.timestep_scale,
+            "version": env!("CARGO_PKG_VERSION"), "rules": RULES,
+        });
+        StepKey::new(name, &determines)
+    }
+
     /// Chooses among `grid` for images of `splits`, with so many of each class at most. `seed` names
     /// the noise, the draw of images and the probes' first weights.
     ///
@@ -90,19 +126,10 @@ impl Study<'_> {
         on: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Selected, ProbeError> {
         let taps = subject.encoder.taps();
-        let name = match search {
-            Search::Grid => format!("grid-{}-seed{seed}", subject.name),
-            Search::Halving => format!("halving-{}-seed{seed}", subject.name),
-        };
-        let determines = serde_json::json!({
-            "encoder": subject.hash, "grid": grid, "search": search, "recipe": recipe, "seed": seed,
-            "images": [splits.train.fingerprint()?, splits.validation.fingerprint()?],
-            "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
-            "per_class": [train, validation], "preprocess": self.preprocess,
-            "timesteps": self.schedule.timestep_map.len(), "betas": Sha256Hex::hash_json(&self.schedule.betas)?, "timestep_scale": self.schedule.timestep_scale,
-            "version": env!("CARGO_PKG_VERSION"), "rules": RULES,
-        });
-        self.step(&name, &determines, on, |on| {
+        let images = [train, validation];
+        let key = self.select_key(subject, splits, images, grid, search, recipe, seed)?;
+        let name = key.name.clone();
+        self.step(&key, on, |on| {
             let mut seen = Seen::default();
             let mut rounds: Vec<Round> = Vec::new();
             let mut cost = [0; 3];

@@ -2,13 +2,13 @@
 //! images, the chosen setting scored on the test split once a seed. Every finished step is a record
 //! on disk under the hash of what determined it, so a second run skips it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
 use burn::tensor::Device;
-use diffrep_artifact::{Sha256Hex, create_dir_all, read_json, write_json_atomic};
 use diffrep_datasets::{Dataset, Preprocess};
 use diffrep_extract::{Batch, Extraction, Gathered, Noise, Noising, Setting, Settings, Views};
 use diffrep_schedule::Schedule;
@@ -16,12 +16,11 @@ use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::step::{StepKey, step};
 use crate::{Features, Point, ProbeError, Recipe, Trained, best, correct, train_linear};
 
 /// Rows a shard of a study's stores.
 const SHARD_ROWS: usize = 500;
-/// Characters of a step's key in the name of its file, so that experiments share a folder.
-const KEY_IN_NAME: usize = 12;
 
 /// The images of a study. A study never mixes the roles.
 #[derive(Clone, Debug)]
@@ -128,14 +127,6 @@ impl Bits {
     }
 }
 
-/// A finished step as it lies on disk.
-#[derive(Serialize, Deserialize)]
-struct Step<T> {
-    /// Hash of everything that determined `result`.
-    key: Sha256Hex,
-    result: T,
-}
-
 /// What a study tells while it goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
@@ -162,54 +153,18 @@ pub fn choose(cells: &[Cell]) -> Option<&Cell> {
         .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy).then(b.dim.cmp(&a.dim)))
 }
 
-/// The result of a step that an earlier run finished under the same key, or else what `compute` makes, which
-/// is kept as `dir/steps/NAME-KEY.json`. `determines` is all that the result depends on.
-///
-/// # Errors
-///
-/// When `compute` fails, or the result cannot be written.
-pub fn step<T: Serialize + DeserializeOwned, E: From<ProbeError>>(
-    dir: &Path,
-    name: &str,
-    determines: &impl Serialize,
-    on: &mut (dyn FnMut(Progress<'_>) + Send),
-    compute: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, E>,
-) -> Result<T, E> {
-    let key = Sha256Hex::hash_json(determines).map_err(ProbeError::from)?;
-    let short = &key.to_string()[..KEY_IN_NAME];
-    let path = dir.join("steps").join(format!("{name}-{short}.json"));
-    if path.exists() {
-        let found: Result<Step<T>, _> = read_json(&path);
-        match found {
-            Ok(step) if step.key == key => {
-                on(Progress::Skipped { name });
-                return Ok(step.result);
-            }
-            Ok(_) => {
-                tracing::warn!("{} is of other settings and is done again", path.display())
-            }
-            Err(error) => tracing::warn!("{error}; the step is done again"),
-        }
-    }
-    let result = compute(on)?;
-    create_dir_all(dir.join("steps")).map_err(ProbeError::from)?;
-    let step = Step { key, result };
-    write_json_atomic(&path, &step).map_err(ProbeError::from)?;
-    Ok(step.result)
-}
-
 impl Study<'_> {
     pub(crate) fn step<T: Serialize + DeserializeOwned>(
         &self,
-        name: &str,
-        determines: &impl Serialize,
+        key: &StepKey,
         on: &mut (dyn FnMut(Progress<'_>) + Send),
         compute: impl FnOnce(&mut (dyn FnMut(Progress<'_>) + Send)) -> Result<T, ProbeError>,
     ) -> Result<T, ProbeError> {
-        step(self.dir, name, determines, on, compute)
+        step(self.dir, key, on, compute)
     }
 
-    pub(crate) fn extraction<'b>(
+    /// The extraction of features of some images, of which a study has many.
+    pub fn extraction<'b>(
         &'b self,
         dataset: &'b Dataset,
         settings: &'b Settings,
@@ -265,7 +220,25 @@ impl Study<'_> {
         Ok(gathered)
     }
 
-    pub(crate) fn shelf(&self, name: &str, split: &str) -> PathBuf {
+    /// Names of the columns of `settings` that earlier runs have extracted of these images.
+    ///
+    /// # Errors
+    ///
+    /// When the data set's fingerprint cannot be taken, or a folder cannot be read.
+    pub fn on_shelf<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        split: &str,
+        dataset: &Dataset,
+        settings: &Settings,
+        seed: u64,
+    ) -> Result<BTreeSet<String>, ProbeError> {
+        let job = self.extraction(dataset, settings, &subject.hash, seed);
+        Ok(job.on_shelf(&self.shelf(&subject.name, split))?)
+    }
+
+    /// The folder in which the features of a split lie that a step of a name reads.
+    pub fn shelf(&self, name: &str, split: &str) -> PathBuf {
         self.dir.join("features").join(format!("{name}-{split}"))
     }
 
@@ -280,6 +253,63 @@ impl Study<'_> {
                 tracing::warn!("{} cannot be deleted: {error}", dir.display());
             }
         }
+    }
+
+    /// The name of a sweep's step and of the shelf of its features.
+    pub fn sweep_name(subject: &str, settings: &Settings) -> String {
+        let steps: Vec<String> = settings
+            .groups()
+            .map(|(t, ..)| t.map_or("clean".into(), |t| format!("t{t}")))
+            .collect();
+        format!("sweep-{subject}-{}", steps.join("-"))
+    }
+
+    /// The step of [`sweep`](Self::sweep).
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    pub fn sweep_key<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        recipe: &Recipe,
+    ) -> Result<StepKey, ProbeError> {
+        let name = Self::sweep_name(&subject.name, settings);
+        let spec = |dataset| {
+            self.extraction(dataset, settings, &subject.hash, 0)
+                .store_spec()
+        };
+        let (train, validation) = (spec(&splits.train)?, spec(&splits.validation)?);
+        let determines = (&train, &validation, recipe, env!("CARGO_PKG_VERSION"));
+        StepKey::new(name, &determines)
+    }
+
+    /// The step of [`score`](Self::score).
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    pub fn score_key<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        settings: &Settings,
+        recipe: &Recipe,
+        seed: u64,
+    ) -> Result<StepKey, ProbeError> {
+        let spec = |dataset| {
+            self.extraction(dataset, settings, &subject.hash, seed)
+                .store_spec()
+        };
+        let specs = (
+            spec(&splits.train)?,
+            spec(&splits.validation)?,
+            spec(&splits.test)?,
+        );
+        let name = format!("final-{}-seed{seed}", subject.name);
+        StepKey::new(name, &(&specs, recipe, env!("CARGO_PKG_VERSION")))
     }
 
     /// Validation scores of every block and pool at one timestep (`None`: the clean image), from a
@@ -297,20 +327,10 @@ impl Study<'_> {
         on: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Vec<Cell>, ProbeError> {
         let classes = splits.train.class_names().len();
-        let steps: Vec<String> = settings
-            .groups()
-            .map(|(t, ..)| t.map_or("clean".into(), |t| format!("t{t}")))
-            .collect();
-        let name = format!("sweep-{}-{}", subject.name, steps.join("-"));
-        let train = self
-            .extraction(&splits.train, settings, &subject.hash, 0)
-            .store_spec()?;
-        let validation = self
-            .extraction(&splits.validation, settings, &subject.hash, 0)
-            .store_spec()?;
-        let determines = (&train, &validation, recipe, env!("CARGO_PKG_VERSION"));
+        let key = self.sweep_key(subject, splits, settings, recipe)?;
+        let name = key.name.clone();
         let parts = [("train", &splits.train), ("validation", &splits.validation)];
-        let cells = self.step(&name, &determines, on, |on| {
+        let cells = self.step(&key, on, |on| {
             let stores = self.extract(subject, &name, &parts, settings, 0, on)?;
             let read = |setting: &Setting| {
                 let column = setting.column();
@@ -408,18 +428,9 @@ impl Study<'_> {
                 found: settings.columns().len(),
             });
         };
-        let name = format!("final-{}-seed{seed}", subject.name);
-        let spec = |dataset| {
-            self.extraction(dataset, settings, &subject.hash, seed)
-                .store_spec()
-        };
-        let specs = (
-            spec(&splits.train)?,
-            spec(&splits.validation)?,
-            spec(&splits.test)?,
-        );
-        let determines = (&specs, recipe, env!("CARGO_PKG_VERSION"));
-        self.step(&name, &determines, on, |on| {
+        let key = self.score_key(subject, splits, settings, recipe, seed)?;
+        let name = key.name.clone();
+        self.step(&key, on, |on| {
             let parts = [
                 ("train", &splits.train),
                 ("validation", &splits.validation),

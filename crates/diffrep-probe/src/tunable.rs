@@ -79,7 +79,7 @@ impl TunableEncoder for UNet {
     }
 
     fn with_state(self, mut state: BTreeMap<String, TensorData>) -> Option<Self> {
-        let expected = diffrep_unet::named_parameters(&self);
+        let expected = diffrep_unet::named_tensors(&self);
         let names = expected.iter().map(|one| (&*one.key, &*one.shape));
         fits(names, &state).then(|| diffrep_unet::with_state_dict(self, |name| state.remove(name)))
     }

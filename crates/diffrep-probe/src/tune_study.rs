@@ -1,7 +1,7 @@
 //! Trainings with the encoder in the loop, compared on the same images: each tuned on the validation
 //! split with the first seed, then scored on the test split once a seed.
 
-use diffrep_artifact::{Sha256Hex, create_dir_all};
+use diffrep_artifact::create_dir_all;
 use diffrep_datasets::Dataset;
 use diffrep_heads::HeadSpec;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::train_head::{right, share};
 use crate::{
     Augment, Bits, Candidate, HeadScore, Images, Point, ProbeError, Progress, Reading, Recipe,
-    Splits, Study, Subject, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
+    Splits, StepKey, Study, Subject, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 
 /// What competes under one name, and how it is trained.
@@ -32,7 +32,81 @@ pub struct TuneContender {
     pub parts: usize,
 }
 
+impl TuneContender {
+    /// Its name in the names of files.
+    pub fn file_name(&self) -> String {
+        file_name(&self.name)
+    }
+
+    /// Heads and grid points of a seed: all with the first one, of which there is no score yet, then the best.
+    fn tried<E: TunableEncoder>(
+        &self,
+        encoder: &E,
+        first: Option<&HeadScore>,
+    ) -> Vec<(&(Reading, HeadSpec), Point)> {
+        let grid = self.recipe.grid();
+        let all = self
+            .candidates
+            .iter()
+            .flat_map(|candidate| grid.iter().map(move |&point| (candidate, point)));
+        let Some(first) = first else {
+            return all.collect();
+        };
+        let chosen = |((reading, head), point): &(&(Reading, HeadSpec), Point)| {
+            let candidate = Candidate {
+                head: head.clone(),
+                columns: columns(reading, encoder),
+            };
+            first.candidate.as_ref() == Some(&candidate) && first.point == *point
+        };
+        all.filter(chosen).take(1).collect()
+    }
+}
+
 impl Study<'_> {
+    /// Everything that determines the score of a contender with one seed.
+    fn tune_determines<E>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        contender: &TuneContender,
+        tried: &[(&(Reading, HeadSpec), Point)],
+        seed: u64,
+    ) -> Result<serde_json::Value, ProbeError> {
+        let data = [&splits.train, &splits.validation, &splits.test]
+            .into_iter()
+            .map(|dataset| Ok((dataset.split().to_string(), dataset.fingerprint()?)))
+            .collect::<Result<Vec<_>, ProbeError>>()?;
+        Ok(serde_json::json!({
+            "encoder": subject.hash, "images": data, "preprocess": self.preprocess,
+            "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
+            "tune": contender.tune, "recipe": contender.recipe, "augment": contender.augment,
+            "ema": contender.ema, "parts": contender.parts,
+            "tried": tried, "seed": seed, "classes": splits.train.class_names().len(),
+            "version": env!("CARGO_PKG_VERSION"),
+        }))
+    }
+
+    /// The step of a seed in [`tune`](Self::tune); `first` is the score with the first seed, none for that
+    /// seed itself.
+    ///
+    /// # Errors
+    ///
+    /// When a data set's fingerprint cannot be taken.
+    pub fn tune_key<E: TunableEncoder>(
+        &self,
+        subject: &Subject<'_, E>,
+        splits: &Splits,
+        contender: &TuneContender,
+        seed: u64,
+        first: Option<&HeadScore>,
+    ) -> Result<StepKey, ProbeError> {
+        let tried = contender.tried(subject.encoder, first);
+        let determines = self.tune_determines(subject, splits, contender, &tried, seed)?;
+        let name = format!("tune-{}-seed{seed}", contender.file_name());
+        StepKey::new(name, &determines)
+    }
+
     /// Scores a contender once a seed. A training that was stopped goes on at its last epoch.
     ///
     /// # Errors
@@ -46,34 +120,14 @@ impl Study<'_> {
         seeds: &[u64],
         on: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Vec<HeadScore>, ProbeError> {
-        let data = [&splits.train, &splits.validation, &splits.test]
-            .into_iter()
-            .map(|dataset| Ok((dataset.split().to_string(), dataset.fingerprint()?)))
-            .collect::<Result<Vec<_>, ProbeError>>()?;
         let mut scores: Vec<HeadScore> = Vec::new();
-        let mut chosen = None;
         for &seed in seeds {
-            let mut tried: Vec<(&(Reading, HeadSpec), Point)> = Vec::new();
-            match chosen {
-                Some(chosen) => tried.push(chosen),
-                None => {
-                    for candidate in &contender.candidates {
-                        let grid = contender.recipe.grid();
-                        tried.extend(grid.into_iter().map(|point| (candidate, point)));
-                    }
-                }
-            }
-            let determines = serde_json::json!({
-                "encoder": subject.hash, "images": data, "preprocess": self.preprocess,
-                "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
-                "tune": contender.tune, "recipe": contender.recipe, "augment": contender.augment,
-                "ema": contender.ema, "parts": contender.parts,
-                "tried": tried, "seed": seed, "classes": splits.train.class_names().len(),
-                "version": env!("CARGO_PKG_VERSION"),
-            });
-            let name = format!("tune-{}-seed{seed}", file_name(&contender.name));
-            let hash = Sha256Hex::hash_json(&determines)?.to_string();
-            let score = self.step(&name, &determines, on, |on| {
+            let tried = contender.tried(subject.encoder, scores.first());
+            let determines = self.tune_determines(subject, splits, contender, &tried, seed)?;
+            let key = self.tune_key(subject, splits, contender, seed, scores.first())?;
+            let name = key.name.clone();
+            let hash = key.key.to_string();
+            let score = self.step(&key, on, |on| {
                 let mut best: Option<(Tuned<E>, &(Reading, HeadSpec), Point)> = None;
                 let mut diverged = None;
                 for (index, &(candidate, point)) in tried.iter().enumerate() {
@@ -119,16 +173,6 @@ impl Study<'_> {
                 };
                 one.score(tuned, splits, point, &name, on)
             })?;
-            if chosen.is_none() {
-                chosen = tried.into_iter().find(|((reading, head), point)| {
-                    let columns = columns(reading, subject.encoder);
-                    let candidate = Candidate {
-                        head: head.clone(),
-                        columns,
-                    };
-                    score.candidate.as_ref() == Some(&candidate) && score.point == *point
-                });
-            }
             scores.push(score);
         }
         Ok(scores)

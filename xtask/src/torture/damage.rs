@@ -1,7 +1,5 @@
 //! Results that are cut short or deleted.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 
 use super::Reference;
@@ -22,7 +20,7 @@ pub(super) fn run(reference: &Reference, runner: &Runner) -> Result<String> {
         let whole = &reference.output.files[name];
         for keep in [Some(whole.len() / 2), Some(0), None] {
             let folder = runner.fresh(&format!("{}-damaged", job.name()))?;
-            write(&reference.output, &folder)?;
+            reference.output.write(&folder)?;
             let path = folder.join(name);
             match keep {
                 Some(bytes) => std::fs::write(&path, &whole[..bytes]),
@@ -53,17 +51,4 @@ pub(super) fn run(reference: &Reference, runner: &Runner) -> Result<String> {
     Ok(format!(
         "{mended} damaged results mended, {refused} refused by name until they were deleted"
     ))
-}
-
-/// A copy of a finished run.
-fn write(output: &Output, folder: &Path) -> Result<()> {
-    for (name, bytes) in &output.files {
-        let path = folder.join(name);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)
-                .with_context(|| format!("creating {}", parent.display()))?;
-        }
-        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
 }

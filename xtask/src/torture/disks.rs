@@ -27,6 +27,20 @@ impl Disk {
         })
     }
 
+    /// After a failure copies what is on the disk beside it, where it can be looked at when the disk is gone.
+    fn rescue(&self, outcome: Result<()>) -> Result<()> {
+        let Err(error) = outcome else {
+            return Ok(());
+        };
+        let mut name = self.folder.clone().into_os_string();
+        name.push("-left");
+        let left = PathBuf::from(name);
+        match Output::read(&self.folder).and_then(|output| output.write(&left)) {
+            Ok(()) => Err(error.context(format!("what was on it lies in {}", left.display()))),
+            Err(other) => Err(error.context(format!("what was on it is lost: {other:#}"))),
+        }
+    }
+
     fn remount(&self, options: &str) -> Result<()> {
         let mut mount = Command::new("mount");
         mount
@@ -54,13 +68,15 @@ pub(super) fn full(reference: &Reference, runner: &Runner) -> Result<String> {
         let Some(disk) = Disk::mount(&folder, &format!("size={kib}k")) else {
             return limited(reference, runner);
         };
-        let ended = runner.run(&job.arguments(runner.work(), &folder))?;
-        ended
-            .require_refusal(&folder)
+        let tried = || {
+            let ended = runner.run(&job.arguments(runner.work(), &folder))?;
+            ended.require_refusal(&folder)?;
+            Output::read(&folder)?.require_whole(&reference.output, job)?;
+            disk.remount("size=1g")?;
+            reference.finish_in(&folder, runner)
+        };
+        disk.rescue(tried())
             .with_context(|| format!("on a disk of {kib} KiB"))?;
-        Output::read(&folder)?.require_whole(&reference.output, job)?;
-        disk.remount("size=1g")?;
-        reference.finish_in(&folder, runner)?;
         sizes.push(format!("{kib} KiB"));
     }
     Ok(format!("disks of {}, then large ones", sizes.join(", ")))
@@ -95,13 +111,16 @@ pub(super) fn read_only(reference: &Reference, runner: &Runner) -> Result<String
     let Some(disk) = Disk::mount(&folder, "size=1g,ro") else {
         return Ok("not tried: no right to mount disks".into());
     };
-    let ended = runner.run(&job.arguments(runner.work(), &folder))?;
-    ended.require_refusal(&folder)?;
-    ensure!(
-        Output::read(&folder)?.files.is_empty(),
-        "a read-only disk holds files"
-    );
-    disk.remount("rw")?;
-    reference.finish_in(&folder, runner)?;
+    let tried = || {
+        let ended = runner.run(&job.arguments(runner.work(), &folder))?;
+        ended.require_refusal(&folder)?;
+        ensure!(
+            Output::read(&folder)?.files.is_empty(),
+            "a read-only disk holds files"
+        );
+        disk.remount("rw")?;
+        reference.finish_in(&folder, runner)
+    };
+    disk.rescue(tried())?;
     Ok("a read-only disk, then a writable one".into())
 }

@@ -9,6 +9,23 @@ use super::chance::Chance;
 use super::output::Output;
 use super::run::Runner;
 
+/// What kills came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Killed {
+    /// Kills that met the job alive.
+    pub(super) kills: usize,
+    /// Runs that got to their end, each compared with the undisturbed one byte for byte.
+    pub(super) ends: usize,
+}
+
+impl Killed {
+    /// In a sentence.
+    pub(super) fn told(self) -> String {
+        let Self { kills, ends } = self;
+        format!("{kills} kills; {ends} runs got to their end, with the same bytes")
+    }
+}
+
 /// Kills a job until `kills` of them have met it alive. Each next run goes on from where the last one was killed;
 /// whenever one gets to its end, its folder is compared and the next begins with nothing.
 pub(super) fn run(
@@ -16,7 +33,7 @@ pub(super) fn run(
     runner: &Runner,
     kills: usize,
     seed: u64,
-) -> Result<String> {
+) -> Result<Killed> {
     let job = reference.job;
     let mut chance = Chance::new(seed);
     let (mut landed, mut finished) = (0, 0);
@@ -47,8 +64,8 @@ pub(super) fn run(
     reference
         .finish_in(&folder, runner)
         .context("at the last end")?;
-    Ok(format!(
-        "{landed} kills; {} runs got to their end, with the same bytes",
-        finished + 1
-    ))
+    Ok(Killed {
+        kills: landed,
+        ends: finished + 1,
+    })
 }

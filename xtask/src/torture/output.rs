@@ -37,6 +37,19 @@ impl Output {
         Ok(())
     }
 
+    /// Writes every file below a folder, which is made if need be.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        for (name, bytes) in &self.files {
+            let path = folder.join(name);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)
+                    .with_context(|| format!("creating {}", parent.display()))?;
+            }
+            std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// How many bytes all files have.
     pub(super) fn bytes(&self) -> usize {
         self.files.values().map(Vec::len).sum()

@@ -85,7 +85,17 @@ impl Runner {
 
     /// Starts a run; what it says is kept for when it has ended.
     pub(super) fn start(&self, arguments: &[String]) -> Result<std::process::Child> {
+        self.start_with(arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(super) fn start_with(
+        &self,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Result<std::process::Child> {
         let mut command = self.command(arguments);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
             .spawn()

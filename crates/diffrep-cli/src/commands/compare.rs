@@ -21,9 +21,8 @@ const PERCENT: f64 = 100.0;
 /// Say what changed between two runs.
 ///
 /// Compares accuracies contender by contender, settings, versions, devices, checkpoints and data. A change
-/// is beyond the spread if its 95 % interval (paired over the test images, where both runs had the same training
-/// images and as many test images)
-/// does not hold zero and the ranges over seeds, where there are several, do not overlap.
+/// is beyond the spread if its 95 % interval (paired over the test images, where both runs had the same ones) does
+/// not hold zero and the ranges over seeds, where there are several, do not overlap.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep compare before/table1-mini/results.json runs/table1-mini/results.json\n  \
@@ -179,7 +178,7 @@ fn change(one: &Told, other: &Told) -> Result<Change> {
     differences("", &one.settings, &other.settings, &mut settings);
     // Of one record with itself there is nothing to resample.
     let same_record = one.sha256 == other.sha256;
-    let paired = !same_record && one.provenance.data_sha256 == other.provenance.data_sha256;
+    let paired = !same_record && same_test_images(one, other);
     let standings = |told: &'_ Told| told.found.standings.clone();
     let (first, second) = (standings(one), standings(other));
     let mut accuracies = Vec::new();
@@ -204,6 +203,15 @@ fn change(one: &Told, other: &Told) -> Result<Change> {
         settings,
         accuracies,
     })
+}
+
+/// Whether two records are about the same test images: by what they say of these, or else, where one of them says
+/// nothing, by the training images, which come from the same place.
+fn same_test_images(one: &Told, other: &Told) -> bool {
+    match (&one.test_sha256, &other.test_sha256) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.provenance.data_sha256 == other.provenance.data_sha256,
+    }
 }
 
 fn accuracy(

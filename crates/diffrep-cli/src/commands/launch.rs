@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use diffrep_artifact::{Sha256Hex, create_dir_all, write_bytes_atomic};
-use diffrep_plan::launch::{IndexedJob, JobId, Resources, SlurmJob, Volume, submit};
+use diffrep_plan::launch::{After, IndexedJob, JobId, Resources, SlurmJob, Volume, submit};
 
 use crate::printer::Printer;
 
 /// Run a diffrep command on a cluster: write the script or the manifest, and hand it in if asked.
 ///
 /// What stands after `--` is a command of diffrep, which is checked before anything is queued. The work
-/// of `extract` is shared out among --workers; any other command is one job.
+/// of `extract` is shared out among --workers; any other command is one job. Whole experiments, with workers
+/// for their features and the order of jobs, are `diffrep reproduce --launcher slurm`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep launch slurm --workers 16 --gpus 1 --partition a100 -- \\\n      \
@@ -111,7 +112,8 @@ struct KubernetesArgs {
     retries: u32,
 }
 
-fn volume(text: &str) -> Result<Volume, String> {
+/// A volume as it is written.
+pub(crate) fn volume(text: &str) -> Result<Volume, String> {
     let (rest, read_only) = match text.strip_suffix(":ro") {
         Some(rest) => (rest, true),
         None => (text, false),
@@ -151,7 +153,7 @@ impl Common {
     fn check(&self, shares_work: bool) -> Result<()> {
         ensure!(
             shares_work || self.workers.is_none(),
-            "--workers is for extract, whose work is shared out: `{}` is one job",
+            "--workers is for extract, and for experiments with --features-only, whose work is shared out: `{}` is one job",
             self.command.first().map_or("", String::as_str)
         );
         ensure!(
@@ -214,8 +216,12 @@ fn slurm(args: &SlurmArgs, shares_work: bool, printer: Printer) -> Result<()> {
         .logs
         .join(format!("{}-{}.sbatch", job.name, hash.short()));
     write_bytes_atomic(&path, script.as_bytes())?;
-    let after: Vec<JobId> = args.after.iter().copied().map(JobId).collect();
-    let id = submit(&args.sbatch, &path, &after)?;
+    let well: Vec<JobId> = args.after.iter().copied().map(JobId).collect();
+    let after = After {
+        well: &well,
+        however: &[],
+    };
+    let id = submit(&args.sbatch, &path, after)?;
     if printer.json() {
         let said = serde_json::json!({ "script": path, "job": id.0 });
         printer.result(&serde_json::to_string_pretty(&said)?);

@@ -178,8 +178,31 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Hands the script of a job in, to run when all jobs `after` have ended well; of an array, all its
-/// tasks. If one of them fails the job is cancelled, instead of waiting for ever.
+/// The jobs that a job waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After<'a> {
+    /// These have to end well; of an array, all its tasks. If one of them fails the job is cancelled, instead of
+    /// waiting for ever.
+    pub well: &'a [JobId],
+    /// These have to end, well or not.
+    pub however: &'a [JobId],
+}
+
+impl After<'_> {
+    /// What `sbatch --dependency` takes; none where there is nothing to wait for. A job may be a number, or a
+    /// variable of a script.
+    pub fn option(well: &[impl fmt::Display], however: &[impl fmt::Display]) -> Option<String> {
+        fn part(kind: &str, jobs: &[impl fmt::Display]) -> Option<String> {
+            let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+            (!jobs.is_empty()).then(|| format!("{kind}:{}", jobs.join(":")))
+        }
+        let parts = [part("afterok", well), part("afterany", however)];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| format!("--dependency={}", parts.join(",")))
+    }
+}
+
+/// Hands the script of a job in, to run when the jobs that it waits for have ended.
 ///
 /// `sbatch` is the program, by name or path.
 ///
@@ -190,15 +213,13 @@ impl fmt::Display for JobId {
 pub fn submit(
     sbatch: impl AsRef<OsStr>,
     script: &Path,
-    after: &[JobId],
+    after: After<'_>,
 ) -> Result<JobId, PlanError> {
     let program = sbatch.as_ref().to_string_lossy().into_owned();
     let mut command = Command::new(sbatch.as_ref());
     command.arg("--parsable");
-    if !after.is_empty() {
-        let ids: Vec<_> = after.iter().map(JobId::to_string).collect();
-        command.arg(format!("--dependency=afterok:{}", ids.join(":")));
-        command.arg("--kill-on-invalid-dep=yes");
+    if let Some(option) = After::option(after.well, after.however) {
+        command.args([option.as_str(), "--kill-on-invalid-dep=yes"]);
     }
     // The place of a worker that submits jobs is not that of the jobs; `sbatch` passes on what it
     // does not set itself.

@@ -10,6 +10,7 @@ use clap::Args;
 use diffrep_artifact::{
     Host, Provenance, Record, Sha256Hex, create_dir_all, unix_now, write_bytes_atomic, write_record,
 };
+use diffrep_report::Report;
 use diffrep_stats::{PairedDifference, Spread};
 use serde::Serialize;
 
@@ -215,19 +216,42 @@ pub(crate) fn write(told: &mut [Told], page: &Path, extent: Extent) -> Result<Wr
     write_bytes_atomic(page, diffrep_report::to_html(&report).as_bytes())?;
     let markdown = diffrep_report::to_markdown(&report, &figures);
     write_bytes_atomic(page.with_extension("md"), markdown.as_bytes())?;
-    let assets = diffrep_report::assets(&report);
-    if !assets.is_empty() {
-        create_dir_all(base.join(&*figures))?;
-    }
-    for (name, bytes) in assets {
-        write_bytes_atomic(base.join(&*figures).join(name), &bytes)?;
-    }
+    write_pictures(&report, &base.join(&*figures))?;
     write_record(page.with_extension("json"), &record)?;
     Ok(Written {
         page: page.to_path_buf(),
         text: page::terminal(&collected),
         json: serde_json::to_string_pretty(&record)?,
     })
+}
+
+/// Writes the pictures of a report's Markdown into a folder, and deletes those of an earlier report.
+///
+/// # Errors
+///
+/// When a file cannot be written or deleted.
+pub(crate) fn write_pictures(report: &Report, folder: &Path) -> Result<()> {
+    let pictures = diffrep_report::assets(report);
+    if !pictures.is_empty() {
+        create_dir_all(folder)?;
+    }
+    for (name, bytes) in &pictures {
+        write_bytes_atomic(folder.join(name), bytes)?;
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours =
+            name.starts_with("figure-") && [".svg", ".png"].iter().any(|end| name.ends_with(end));
+        if is_ours && pictures.iter().all(|(kept, _)| **kept != *name) {
+            let path = entry.path();
+            std::fs::remove_file(&path).with_context(|| format!("deleting {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// One hash for all records that went in.

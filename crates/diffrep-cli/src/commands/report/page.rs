@@ -19,7 +19,7 @@ const PERCENT: f64 = 100.0;
 
 pub(super) fn build(told: &[Told], all: &Collected, base: &Path, extent: Extent) -> Report {
     let scales = distinct(told.iter().map(|one| one.scale.as_str()));
-    let mut sections = vec![claims_section(all), published_section(all)];
+    let mut sections = vec![claims_section(told, all), published_section(all)];
     sections.extend(controls_section(all));
     match extent {
         Extent::Whole => sections.extend(told.iter().map(|one| experiment_section(one, base))),
@@ -136,12 +136,16 @@ fn evidence(judged: &Judged, told: &[Told], base: &Path, extent: Extent) -> Stri
         all => format!(" (of {all} comparisons the one that decides)"),
     };
     let name = judged.experiment.split('/').next().unwrap_or_default();
-    let from = told
+    let source = told
         .iter()
-        .find(|one| one.name == name && one.scale == judged.scale)
-        .map_or_else(String::new, |one| link(one, base, extent));
+        .find(|one| one.name == name && one.scale == judged.scale);
+    let from = source.map_or_else(String::new, |one| link(one, base, extent));
+    let by = match source.is_some_and(|one| one.own) {
+        true => "claimed",
+        false => "the paper",
+    };
     format!(
-        "{}{of}, on {} {}; measured by {from}; the paper: {}",
+        "{}{of}, on {} {}; measured by {from}; {by}: {}",
         escape_inline(&sentence(decisive)),
         decisive.difference.n,
         escape_inline(&judged.on),
@@ -173,7 +177,7 @@ fn heading(told: &Told) -> String {
     format!("{}, {}: {}", told.name, told.scale, told.title)
 }
 
-fn claims_section(all: &Collected) -> Section {
+fn claims_section(told: &[Told], all: &Collected) -> Section {
     let rows = all.claims.iter().filter_map(|judged| {
         let d = judged.decisive()?.difference;
         Some(DifferenceRow {
@@ -233,7 +237,10 @@ fn claims_section(all: &Collected) -> Section {
         decimals: 2,
     };
     Section {
-        title: "The paper's claims".into(),
+        title: match told.iter().all(|one| one.own) {
+            true => "Claims".into(),
+            false => "The paper's claims".into(),
+        },
         blocks: vec![
             Block::Paragraph(
                 "Answers are computed from the records, image by image: seeds are averaged, and test images are \

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex};
-use diffrep_plan::{Experiment, Published, Settings};
+use diffrep_plan::{Described, Experiment, Published, RAW_PIXELS, Settings};
 use diffrep_probe::{HeadScore, Recipe, Splits};
 use diffrep_report::{
     Answer, Axis, Block, Cell, Column, DifferencePlot, DifferenceRow, Figure, ImageGrid, LineChart,
@@ -21,7 +21,7 @@ use super::finished::Finished;
 use super::generation::{Generated, Generation};
 use super::protocol::PROTOCOL;
 use super::told::{self, Found, Known, Standing};
-use super::{Ground, Place, against_published, heads, orientation, pictures, transfer, tune};
+use super::{Ground, Place, against_published, heads, orientation, pictures, tune};
 
 const RESAMPLES: usize = 10_000;
 const LEVEL: f64 = 0.95;
@@ -33,6 +33,9 @@ const PERCENT: f64 = 100.0;
 struct Results<S> {
     scale: String,
     settings: S,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     published: Vec<Published>,
     data: Counts,
     resamples: usize,
@@ -44,13 +47,16 @@ struct Results<S> {
     note: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Counts {
     classes: usize,
     train: usize,
     validation: usize,
     test: usize,
+    /// What the test images are; absent in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    test_sha256: Option<Sha256Hex>,
 }
 
 /// A head with its scores and its lead over the first.
@@ -182,12 +188,14 @@ impl<'a> Contest<'a> {
         let results = Results {
             scale: scale_name.into(),
             settings: scale.clone(),
+            experiment: place.words.clone(),
             published: experiment.published.clone(),
             data: Counts {
                 classes: splits.train.class_names().len(),
                 train: splits.train.len(),
                 validation: splits.validation.len(),
                 test: splits.test.len(),
+                test_sha256: Some(splits.test.fingerprint()?),
             },
             resamples: RESAMPLES,
             contenders: self.entries,
@@ -247,10 +255,7 @@ pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
         control: None,
     });
     let mut standings: Vec<Standing> = standings.collect();
-    if let Some(pixels) = standings
-        .iter()
-        .position(|one| one.name == transfer::PIXELS)
-    {
+    if let Some(pixels) = standings.iter().position(|one| one.name == RAW_PIXELS) {
         let (ours, theirs) = (&standings[0].correct, &standings[pixels].correct);
         let ahead = paired_bootstrap_seeds(ours, theirs, RESAMPLES, LEVEL, 0)?;
         standings[pixels].control = Some(ahead);

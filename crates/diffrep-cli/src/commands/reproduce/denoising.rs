@@ -7,8 +7,8 @@ use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_datasets::{Dataset, load_batch};
-use diffrep_plan::{DenoisingScale, Experiment};
-use diffrep_probe::{Progress, step};
+use diffrep_plan::{DenoisingScale, Described, Experiment};
+use diffrep_probe::{Progress, Splits, StepKey, step};
 use diffrep_report::{
     Axis, Block, Cell, Column, Figure, ImageGrid, LineChart, Point, ReferenceLine, Report,
     Scale as AxisScale, Section, Series, Table, to_terminal_table,
@@ -41,6 +41,9 @@ const BATCH: usize = 32;
 struct Results {
     scale: String,
     settings: DenoisingScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     /// Test images that errors were measured on.
     images: usize,
     /// Mean squared error of the mean training image, taken for each test image.
@@ -149,6 +152,21 @@ fn squares(difference: Tensor<4>) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
+/// The step in which errors are measured on `images`, which are some of the test images.
+pub(super) fn key(
+    ground: &Ground,
+    splits: &Splits,
+    images: &Dataset,
+    scale: &DenoisingScale,
+) -> Result<StepKey> {
+    let determines = (
+        (&ground.sha256, ground.process, ground.preprocess),
+        (splits.train.fingerprint()?, images.fingerprint()?),
+        (&scale.timesteps, scale.seed, env!("CARGO_PKG_VERSION")),
+    );
+    Ok(StepKey::new("denoising", &determines)?)
+}
+
 pub(super) fn run(
     experiment: &Experiment<DenoisingScale>,
     scale_name: &str,
@@ -156,12 +174,12 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
     check_predicts_noise(&ground.process, "the diffusion model of the experiment")?;
     for &t in &scale.timesteps {
         ground.schedule.check(t)?;
     }
-    let splits = splits(&scale.data, None, None)?;
+    let splits = splits(&scale.data, place, None, None)?;
     let images = match scale.images {
         None => splits.test.clone(),
         Some(count) => splits.test.subset(&spread(splits.test.len(), count)),
@@ -173,11 +191,6 @@ pub(super) fn run(
         seed: scale.seed,
         device: place.device,
     };
-    let determines = (
-        (&ground.sha256, ground.process, ground.preprocess),
-        (splits.train.fingerprint()?, images.fingerprint()?),
-        (&scale.timesteps, scale.seed, env!("CARGO_PKG_VERSION")),
-    );
     let compute = |on: &mut (dyn FnMut(Progress<'_>) + Send)| -> Result<(Spread, Vec<Entry>)> {
         let mean = denoiser.mean(&splits.train)?;
         let all: Vec<usize> = (0..images.len()).collect();
@@ -203,9 +216,9 @@ pub(super) fn run(
         }
         Ok((Spread::of(&trivial)?, entries))
     };
-    let (mean_image, timesteps) = watched(place.printer, |on| {
-        step(place.shared, "denoising", &determines, on, compute)
-    })?;
+    let key = key(&ground, &splits, &images, scale)?;
+    let (mean_image, timesteps) =
+        watched(place.printer, |on| step(place.shared, &key, on, compute))?;
     let pictures = draw(&denoiser, &splits.test, scale)?;
     let record = ground.record(
         SCHEMA,
@@ -216,6 +229,7 @@ pub(super) fn run(
         Results {
             scale: scale_name.into(),
             settings: scale.clone(),
+            experiment: place.words.clone(),
             images: images.len(),
             mean_image,
             timesteps,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use diffrep_artifact::{Record, Sha256Hex};
-use diffrep_plan::{EnsembleScale, Experiment};
+use diffrep_plan::{Described, EnsembleScale, Experiment};
 use diffrep_probe::{Draws, EnsembleScores, Recipe, Subject};
 use diffrep_report::{
     Answer, Axis, Block, Cell, Column, Figure, LineChart, LineStyle, Point, Report,
@@ -29,6 +29,9 @@ const PERCENT: f64 = 100.0;
 struct Results {
     scale: String,
     settings: EnsembleScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     images: [usize; 3],
     resamples: usize,
     probes: Vec<Entry>,
@@ -52,15 +55,16 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let &Place {
-        dir,
-        device,
-        spec,
-        printer,
-        ..
+        dir, spec, printer, ..
     } = place;
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let splits = splits(
+        &scale.data,
+        place,
+        scale.train_per_class,
+        scale.test_per_class,
+    )?;
     let recipe = Recipe::named(&scale.recipe)?;
     let study = ground.study(place);
     let subject = Subject {
@@ -102,6 +106,7 @@ pub(super) fn run(
     let results = Results {
         scale: scale_name.into(),
         settings: scale.clone(),
+        experiment: place.words.clone(),
         images: [
             splits.train.len(),
             splits.validation.len(),

@@ -8,6 +8,7 @@ use diffrep_artifact::{Record, write_bytes_atomic, write_record};
 use diffrep_report::Report;
 use serde::Serialize;
 
+use crate::commands::report::write_pictures;
 use crate::printer::{Printer, human_duration};
 
 /// An experiment whose results and report are on disk.
@@ -36,10 +37,7 @@ impl Finished {
             dir.join("report.md"),
             diffrep_report::to_markdown(report, "figures").as_bytes(),
         )?;
-        diffrep_artifact::create_dir_all(dir.join("figures"))?;
-        for (name, bytes) in diffrep_report::assets(report) {
-            write_bytes_atomic(dir.join("figures").join(name), &bytes)?;
-        }
+        write_pictures(report, &dir.join("figures"))?;
         Ok(Self {
             json: serde_json::to_string_pretty(record)?,
             table,

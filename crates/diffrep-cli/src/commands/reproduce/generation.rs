@@ -6,7 +6,7 @@ use diffrep_backbones::FidInput;
 use diffrep_datasets::Fit;
 use diffrep_fid::{ImageFile, Subsets};
 use diffrep_plan::{Judge, PlannedGeneration};
-use diffrep_probe::{Progress, Splits, step};
+use diffrep_probe::{Progress, Splits, StepKey, step};
 use diffrep_report::{Block, Cell, Column, ImageGrid, NoteKind, Section, Table};
 use diffrep_sample::{SampleOptions, Sampler};
 use diffrep_schedule::{Schedule, Spacing, VarianceKind, respaced};
@@ -118,10 +118,11 @@ impl<'a> Planned<'a> {
         let planned = self.planned;
         let config = ground.network.config();
         let extractor = match &planned.judge {
-            Judge::Classifier(path) => Extractor::classifier(path, place.device),
+            Judge::Classifier(path) => Extractor::classifier(&place.roots.find(path), place.device),
             // What the published distances were measured with.
             Judge::Inception(path) => {
-                Extractor::inception(path, FidInput::TensorFlow, place.device)
+                let path = place.roots.find(path);
+                Extractor::inception(&path, FidInput::TensorFlow, place.device)
             }
         };
         let extractor = extractor.context("the judge of what is drawn")?;
@@ -132,7 +133,8 @@ impl<'a> Planned<'a> {
         let samples = planned.samples as usize;
         let others = splits.train.subset(&spread(splits.train.len(), samples));
         let reference = planned.reference.as_deref();
-        let published = reference.map(Sha256Hex::hash_file).transpose()?;
+        let reference = reference.map(|path| place.roots.find(path));
+        let published = reference.as_ref().map(Sha256Hex::hash_file).transpose()?;
         let determines = (
             key,
             (&planned.judge, extractor.source()),
@@ -148,7 +150,7 @@ impl<'a> Planned<'a> {
             printer: place.printer,
         };
         let compute = |_: &mut (dyn FnMut(Progress<'_>) + Send)| -> Result<Generation> {
-            let against = match reference {
+            let against = match &reference {
                 Some(path) => Reading {
                     size: None,
                     ..reading
@@ -174,9 +176,8 @@ impl<'a> Planned<'a> {
                 noise: score(reading.images(&noise, "noise", true)?)?,
             })
         };
-        watched(place.printer, |on| {
-            step(place.shared, "generation", &determines, on, compute)
-        })
+        let key = StepKey::new("generation", &determines)?;
+        watched(place.printer, |on| step(place.shared, &key, on, compute))
     }
 }
 

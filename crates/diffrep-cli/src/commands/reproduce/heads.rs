@@ -10,6 +10,7 @@ use diffrep_heads::{HeadSpec, TransformerConfig};
 use diffrep_import::load;
 use diffrep_plan::{
     Cut, Experiment, Feed, HeadsScale, PlannedContender, PlannedEncoder, PlannedHead, PlannedText,
+    U_NET_ENCODER,
 };
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
@@ -21,7 +22,8 @@ use diffrep_taps::BlockIndex;
 use super::contest::{Contest, Words};
 use super::generation::Planned;
 use super::reader::{Own, Reader, Use};
-use super::{Ground, Place, fewer_to_validate, setting, splits, watched};
+use super::tune::cut_validation;
+use super::{Ground, Place, setting, splits, watched};
 use crate::printer::Printer;
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.heads", 1);
@@ -68,6 +70,20 @@ pub(super) fn words(streamed: bool, own_networks: bool) -> Words {
     }
 }
 
+/// The images of a scale.
+pub(super) fn splits_of(scale: &HeadsScale, place: &Place<'_>) -> Result<Splits> {
+    let found = splits(
+        &scale.data,
+        place,
+        scale.train_per_class,
+        scale.test_per_class,
+    )?;
+    match scale.validation_per_class {
+        None => Ok(found),
+        Some(count) => cut_validation(&found, count),
+    }
+}
+
 pub(super) fn run(
     experiment: &Experiment<HeadsScale>,
     scale_name: &str,
@@ -75,11 +91,8 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
-    let mut splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
-    if let Some(count) = scale.validation_per_class {
-        fewer_to_validate(&mut splits, count)?;
-    }
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let splits = splits_of(scale, place)?;
     let plan = HeadsPlan {
         timestep: scale.timestep,
         blocks: &scale.blocks,
@@ -100,7 +113,7 @@ pub(super) fn run(
         contest.note(note);
     }
     if let Some(path) = &scale.classifier {
-        let trained = load(path, None, place.device)
+        let trained = load(&place.roots.find(path), None, place.device)
             .with_context(|| format!("the classifier of scale {scale_name}"))?;
         let subject = Subject {
             name: "classifier".into(),
@@ -118,7 +131,7 @@ pub(super) fn run(
             )
         })?;
         let recipe = Recipe::named(&scale.recipe)?;
-        contest.enter("U-Net encoder", &recipe, scores)?;
+        contest.enter(U_NET_ENCODER, &recipe, scores)?;
     }
     if let Some(planned) = generation {
         contest.generate(planned.run(&ground, &splits, place)?);
@@ -265,7 +278,10 @@ impl<'a> HeadsPlan<'a> {
     }
 
     /// A head on stored maps with its candidates, and the settings that these read.
-    fn stored(&self, planned: &'a PlannedContender) -> Result<(Contender, Vec<Setting>)> {
+    pub(super) fn stored(
+        &self,
+        planned: &'a PlannedContender,
+    ) -> Result<(Contender, Vec<Setting>)> {
         let side = planned.pool.unwrap_or(self.pool);
         let spec = head_spec(&planned.head, PoolSize::new(side)?)?;
         let groups: Vec<Vec<Setting>> = match &planned.head {
@@ -305,7 +321,7 @@ impl<'a> HeadsPlan<'a> {
     }
 
     /// A head with the frozen network in the loop.
-    fn streamed(&self, planned: &'a PlannedContender) -> Result<TuneContender> {
+    pub(super) fn streamed(&self, planned: &'a PlannedContender) -> Result<TuneContender> {
         let &Feed::Streamed {
             fresh_noise,
             flip,

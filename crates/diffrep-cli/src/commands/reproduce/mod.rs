@@ -5,10 +5,14 @@ pub(crate) mod cost;
 mod denoising;
 mod document;
 mod ensemble;
+mod features;
 mod finished;
 mod generation;
 mod heads;
+mod jobs;
+mod launcher;
 mod pictures;
+mod plan;
 mod probe;
 pub(crate) mod protocol;
 mod reader;
@@ -28,7 +32,7 @@ use diffrep_artifact::{Host, Lock, Provenance, Record, Sha256Hex, create_dir_all
 use diffrep_datasets::{Dataset, Preprocess, Split, balanced_subset};
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::{DataSource, PAPER, Plan, Published};
+use diffrep_plan::{DataSource, Described, PAPER, Plan, PlannedBackbone, Published, Roots};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Progress, Splits, Study, Subject};
@@ -36,6 +40,8 @@ use diffrep_report::{Cell, Column, Table};
 use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
 
+use self::jobs::Job;
+use self::launcher::LauncherArgs;
 use crate::commands::data::DataArgs;
 use crate::commands::input::{preprocess_of, process_of, training_record};
 use crate::commands::report;
@@ -54,11 +60,14 @@ use crate::printer::Printer;
     diffrep reproduce --quick\n  \
     diffrep reproduce table1 figure1\n  \
     diffrep reproduce table1 --scale paper --device cuda:0\n  \
-    diffrep reproduce my-experiment.toml --scale mine")]
+    diffrep reproduce --scale paper --dry-run --rate 20\n  \
+    diffrep reproduce --scale paper --data /sets --checkpoints /models --device cuda:0\n  \
+    diffrep reproduce figure1 --scale paper --device cuda:0 --launcher local --workers 4\n  \
+    diffrep reproduce --scale paper --device cuda:0 --launcher slurm --workers 16 --gpus 1 --submit")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1 to figure7, table1 to table4, table6, ensemble,
-    /// select), or TOML files of your own; all that have the scale without it. `smoke` is
-    /// `figure2` at a scale that proves the pipeline in under a minute.
+    /// Experiments by name (figure1 to figure7, table1 to table4, table6, ensemble, select), or TOML
+    /// files of your own, as for `diffrep run`; all that have the scale without it.
+    /// `smoke` is `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiments.
     #[arg(long, default_value = "mini")]
@@ -66,12 +75,82 @@ pub(crate) struct ReproduceArgs {
     /// The quick version of the scale (`mini-quick`).
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// Run experiments of your own: TOML files that name your data and your checkpoint.
+///
+/// A file is written like those of the paper's experiments, its kinds and keys are theirs, and it is run as
+/// they are by `diffrep reproduce`: results lie in runs/NAME-SCALE, what is done is not done again, and what
+/// lacks a file is left out with the way to it. Paths in a file begin at its folder. Claims of the file
+/// (`[[claims]]`) stay with its results, where `diffrep report` judges them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    diffrep run mine.toml\n  \
+    diffrep run mine.toml --scale first --device cuda:0\n  \
+    diffrep run mine.toml --data /sets --checkpoints /models\n\n\
+    A file of the least length:\n\n  \
+    kind = \"probe\"\n  \
+    name = \"mine\"\n  \
+    title = \"How good a classifier is hidden in my network?\"\n\n  \
+    [scales.first]\n  \
+    checkpoint = \"model.pt\"\n  \
+    data = \"photos\"\n  \
+    timesteps = [10, 30, 90, 300]\n  \
+    blocks = []\n  \
+    pools = [1, 2, 4]\n  \
+    sweep_train_per_class = 100\n  \
+    sweep_validation_per_class = 50\n  \
+    pixel_pools = [8, 16]\n  \
+    random_networks = 1\n  \
+    random_networks_swept = 1\n  \
+    seeds = [0, 1, 2]\n  \
+    recipe = \"mini\"\n  \
+    sweep_recipe = \"mini-sweep\"")]
+pub(crate) struct RunArgs {
+    /// The files.
+    #[arg(required = true, value_name = "FILE.toml")]
+    files: Vec<PathBuf>,
+    /// Which scale of the files; the only one without it.
+    #[arg(long)]
+    scale: Option<String>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How experiments are run, whosever they are.
+#[derive(Debug, Args)]
+struct HowArgs {
+    /// The folder that stands for `data` at the beginning of paths in experiments.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The folder that stands for `checkpoints` at the beginning of paths in experiments.
+    #[arg(long, value_name = "DIR")]
+    checkpoints: Option<PathBuf>,
     /// Folder under which runs lie.
     #[arg(long, default_value = "runs")]
     runs: PathBuf,
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
+    /// Print the plan and do nothing: all that is missing with the way to it, every step with its key, what
+    /// is on disk or shared, forwards, operations, hours and disk.
+    #[arg(long)]
+    dry_run: bool,
+    /// Images a second for the hours of the plan, up to the block that it names; measured without it.
+    #[arg(long, value_name = "IMAGES_PER_S", requires = "dry_run", value_parser = rate)]
+    rate: Option<f64>,
+    #[command(flatten)]
+    launcher: LauncherArgs,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text
+        .parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "images a second are a number above 0".into())
 }
 
 /// Where an experiment runs.
@@ -80,33 +159,85 @@ struct Place<'a> {
     dir: &'a Path,
     /// Folder of the steps and features of all experiments.
     shared: &'a Path,
+    /// Where its files are.
+    roots: &'a Roots,
+    /// Its own words, for its record, if it is none of this program's.
+    words: Option<Described>,
     device: &'a Device,
     spec: DeviceSpec,
     printer: Printer,
 }
 
+impl ReproduceArgs {
+    /// Whether several of this command may be started to share its work.
+    pub(crate) fn shares_work(&self) -> bool {
+        self.how.launcher.features_only
+    }
+}
+
+impl RunArgs {
+    /// Whether several of this command may be started to share its work.
+    pub(crate) fn shares_work(&self) -> bool {
+        self.how.launcher.features_only
+    }
+}
+
+impl Place<'_> {
+    /// A network of another kind with paths that can be opened.
+    fn network(&self, planned: &PlannedBackbone) -> PlannedBackbone {
+        let mut network = planned.clone();
+        network.checkpoint = self.roots.find(&planned.checkpoint);
+        if let Some(file) = planned.description() {
+            network.backbone = self.roots.find(file).display().to_string();
+        }
+        network
+    }
+}
+
+/// `diffrep reproduce`.
 pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
-    let (plans, lacking) = with_assets(plans(args)?)?;
-    if plans.is_empty() {
+    perform(jobs::reproduced(args)?, &args.how, printer)
+}
+
+/// `diffrep run`.
+pub(crate) fn run_own(args: &RunArgs, printer: Printer) -> Result<()> {
+    perform(jobs::own(args)?, &args.how, printer)
+}
+
+fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
+    if how.dry_run {
+        return plan::show(&jobs, how, printer);
+    }
+    let (ready, lacking) = jobs::with_assets(jobs)?;
+    if ready.is_empty() {
         bail!("nothing can be run:\n{}", lacking.join("\n"));
     }
     for lacking in &lacking {
         printer.say(lacking);
     }
-    let device = args.device.open()?;
-    create_dir_all(&args.runs)?;
-    let _lock = Lock::acquire(&args.runs)?;
-    for (plan, scale) in &plans {
-        let dir = args.runs.join(format!("{}-{scale}", plan.name()));
+    if how.launcher.features_only {
+        return share_features(&ready, how, printer);
+    }
+    if !launcher::launch(&ready, how, printer)? {
+        return Ok(());
+    }
+    let device = how.device.open()?;
+    create_dir_all(&how.runs)?;
+    let _lock = Lock::acquire(&how.runs)?;
+    for job in &ready {
+        let (plan, scale) = (&job.plan, &job.scale);
+        let dir = job.dir(&how.runs);
         create_dir_all(&dir)?;
         let place = Place {
             dir: &dir,
-            shared: &args.runs,
+            shared: &how.runs,
+            roots: &job.roots,
+            words: plan.own_words(),
             device: &device,
-            spec: args.device,
+            spec: how.device,
             printer,
         };
-        if plans.len() > 1 {
+        if ready.len() > 1 {
             printer.say(&format!("{}: {}", plan.name(), plan.title()));
         }
         let meter = cost::Meter::begin();
@@ -122,102 +253,60 @@ pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
         }
         meter.end(&dir)?;
     }
-    if plans.len() > 1 {
-        collate(&plans, &args.runs, printer)?;
+    if ready.len() > 1 {
+        collate(&ready, &how.runs, printer)?;
     }
     if !lacking.is_empty() {
         bail!(
             "{} of {} experiments were left out for what they lack (above)",
             lacking.len(),
-            lacking.len() + plans.len()
+            lacking.len() + ready.len()
         );
+    }
+    Ok(())
+}
+
+/// Extracts what experiments store, as one of several workers.
+fn share_features(jobs: &[Job], how: &HowArgs, printer: Printer) -> Result<()> {
+    let worker = how.launcher.place()?;
+    printer.say(&worker.to_string());
+    let device = how.device.open()?;
+    create_dir_all(&how.runs)?;
+    let _lock = Lock::share(&how.runs)?;
+    let mut others = 0;
+    for job in jobs {
+        let dir = job.dir(&how.runs);
+        let place = Place {
+            dir: &dir,
+            shared: &how.runs,
+            roots: &job.roots,
+            words: None,
+            device: &device,
+            spec: how.device,
+            printer,
+        };
+        others += features::extract(&job.plan, &job.scale, &worker, &place)?;
+    }
+    if printer.json() {
+        let said =
+            serde_json::json!({ "worker": worker.to_string(), "with_other_workers": others });
+        printer.result(&serde_json::to_string_pretty(&said)?);
+    } else if others > 0 {
+        printer.result(&format!("{others} images are with other workers"));
     }
     Ok(())
 }
 
 /// One page over all experiments of this run.
-fn collate(plans: &[(Plan, String)], runs: &Path, printer: Printer) -> Result<()> {
-    let known: Vec<&Plan> = plans.iter().map(|(plan, _)| plan).collect();
-    let told = plans.iter().map(|(plan, scale)| {
-        let dir = runs.join(format!("{}-{scale}", plan.name()));
-        told::Told::read(&dir, &known)
-    });
+fn collate(jobs: &[Job], runs: &Path, printer: Printer) -> Result<()> {
+    let known: Vec<&Plan> = jobs.iter().map(|job| &job.plan).collect();
+    let told = jobs
+        .iter()
+        .map(|job| told::Told::read(&job.dir(runs), &known));
     let mut told: Vec<told::Told> = told.collect::<Result<_>>()?;
     let pages = report::write(&mut told, &runs.join("report.html"), report::Extent::Whole)?;
     printer.say(&format!("all of them: {}", pages.page.display()));
     Ok(())
-}
-
-/// The experiments whose files are all there, and what the others lack, a sentence each.
-fn with_assets(plans: Vec<(Plan, String)>) -> Result<(Vec<(Plan, String)>, Vec<String>)> {
-    let (mut ready, mut lacking) = (Vec::new(), Vec::new());
-    for (plan, scale) in plans {
-        let assets = plan.assets(&scale)?;
-        let absent = assets.into_iter().filter(|path| !path.exists());
-        let absent: Vec<String> = absent.map(hint).collect();
-        match absent.as_slice() {
-            [] => ready.push((plan, scale)),
-            _ => lacking.push(format!(
-                "{}: there is no {}",
-                plan.name(),
-                absent.join(", no ")
-            )),
-        }
-    }
-    Ok((ready, lacking))
-}
-
-/// A path that is not there, with the way to it.
-fn hint(path: &Path) -> String {
-    let shown = path.display();
-    if path.starts_with("fixtures") {
-        return format!(
-            "{shown} (paths in experiments start at the folder in which the command runs: run it in the root of the \
-             clone)"
-        );
-    }
-    let Some(asset) = diffrep_fetch::find_path(path) else {
-        return shown.to_string();
-    };
-    let folder = match asset.kind {
-        diffrep_fetch::Kind::DataSet => path,
-        diffrep_fetch::Kind::Checkpoint => path.parent().unwrap_or(path),
-    };
-    format!(
-        "{shown} (`diffrep fetch {} --out {}`)",
-        asset.name,
-        folder.display()
-    )
-}
-
-/// The experiments asked for, each with its scale.
-fn plans(args: &ReproduceArgs) -> Result<Vec<(Plan, String)>> {
-    let scale = if args.quick {
-        format!("{}-quick", args.scale)
-    } else {
-        args.scale.clone()
-    };
-    if !args.experiments.is_empty() {
-        if args.experiments.iter().any(|name| name == "smoke") && scale != "mini" {
-            bail!(
-                "`smoke` is a scale by itself: leave --scale and --quick out, or name an experiment"
-            );
-        }
-        let named = args.experiments.iter().map(|name| match name.as_str() {
-            "smoke" => Ok((Plan::named("figure2")?, "smoke".into())),
-            _ => Ok((Plan::named(name)?, scale.clone())),
-        });
-        return named.collect();
-    }
-    let mut plans = Vec::new();
-    for name in diffrep_plan::known() {
-        plans.push((Plan::named(name)?, scale.clone()));
-    }
-    let has_scale = |(plan, scale): &(Plan, String)| plan.scales().contains(&scale.as_str());
-    if plans.iter().any(has_scale) {
-        plans.retain(has_scale);
-    }
-    Ok(plans)
 }
 
 /// What every experiment stands on: the frozen network and how images reach it.
@@ -231,16 +320,9 @@ struct Ground {
 }
 
 impl Ground {
-    fn open(checkpoint: &Path, scale: &str, device: &Device) -> Result<Self> {
-        let encoder = load(checkpoint, None, device).with_context(|| {
-            let hint = if checkpoint.is_relative() && !checkpoint.exists() {
-                " (paths in experiments start at the folder in which the command runs: run it in the \
-                 root of the clone)"
-            } else {
-                ""
-            };
-            format!("the diffusion model of scale {scale}{hint}")
-        })?;
+    fn open(checkpoint: &Path, scale: &str, place: &Place<'_>) -> Result<Self> {
+        let encoder = load(&place.roots.find(checkpoint), None, place.device)
+            .with_context(|| format!("the diffusion model of scale {scale}"))?;
         let training = training_record(&encoder.metadata)?;
         let network = encoder.network;
         let process = process_of(&encoder.metadata, network.config())?;
@@ -310,14 +392,16 @@ impl Ground {
 /// and with so many images a class of training and test split.
 fn splits(
     source: &DataSource,
+    place: &Place<'_>,
     train_per_class: Option<usize>,
     test_per_class: Option<usize>,
 ) -> Result<Splits> {
-    let data = DataArgs::planned(source.path(), source.known())?;
+    let path = place.roots.find(source.path());
+    let data = DataArgs::planned(&path, source.known())?;
     if !data.has_test()? {
         bail!(
             "{} has no test split: add t10k-* files or a test folder",
-            source.path().display()
+            path.display()
         );
     }
     let (train, validation) = data.train_and_validation()?;
@@ -337,13 +421,6 @@ fn splits(
         validation: cut(validation, None)?,
         test: cut(test, test_per_class)?,
     })
-}
-
-/// So many validation images a class and no more.
-fn fewer_to_validate(splits: &mut Splits, per_class: usize) -> Result<()> {
-    let rows = balanced_subset(splits.validation.labels(), per_class, 0)?;
-    splits.validation = splits.validation.subset(&rows);
-    Ok(())
 }
 
 fn setting(t: Option<usize>, block: usize, pool: usize) -> Result<Setting> {

@@ -12,6 +12,7 @@ use diffrep_plan::{Experiment, ProbeScale};
 use diffrep_probe::{
     AnyRecipe, Cell, Final, HeadInfo, Recipe, SavedHead, Splits, Study, Subject, Trained, choose,
 };
+use diffrep_schedule::Schedule;
 use diffrep_taps::{Encoder, TapInfo};
 use diffrep_unet::{UNet, random_network};
 
@@ -37,9 +38,14 @@ pub(super) fn run(
         ..
     } = place;
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
     let network = &ground.network;
-    let splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    let splits = splits(
+        &scale.data,
+        place,
+        scale.train_per_class,
+        scale.test_per_class,
+    )?;
     let sweep_splits = swept_splits(&splits, scale)?;
     let (recipe, sweep_recipe) = (
         Recipe::named(&scale.recipe)?,
@@ -61,7 +67,8 @@ pub(super) fn run(
         encoder: network,
         hash: ground.sha256.to_string(),
     };
-    let (diffusion, heads) = runner.subject(&subject, &runner.swept(&network.taps())?)?;
+    let (diffusion, heads) =
+        runner.subject(&subject, &swept(scale, &network.taps(), &ground.schedule)?)?;
 
     let size = network.config().image_size;
     let pixels = Pixels {
@@ -73,11 +80,14 @@ pub(super) fn run(
         encoder: &pixels,
         hash: "pixels".into(),
     };
-    let (pixels, _) = runner.subject(&subject, &[runner.pixel_settings(&pixels.taps())?])?;
+    let (pixels, _) = runner.subject(
+        &subject,
+        &[pixel_settings(scale, &pixels.taps(), &ground.schedule)?],
+    )?;
 
     let random = runner.random_networks(network, device)?;
 
-    let results = Results::new(
+    let measured = Results::new(
         scale_name,
         experiment,
         &runner.recipe,
@@ -92,6 +102,10 @@ pub(super) fn run(
         vec![diffusion, pixels, random],
         &runner.splits,
     )?;
+    let results = Results {
+        experiment: place.words.clone(),
+        ..measured
+    };
     save_head(
         results
             .subjects
@@ -117,7 +131,7 @@ pub(super) fn run(
         &ground.schedule,
         &scale.timesteps,
     )?];
-    pictures.extend(pictures::samples(&scale.checkpoint));
+    pictures.extend(pictures::samples(&place.roots.find(&scale.checkpoint)));
     let report = document::build(&experiment.title, &record, pictures);
     let table = document::terminal(&record.data);
     Finished::write(&record, &report, table, dir, start)?.show(printer);
@@ -135,42 +149,6 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// The settings of the sweep, one group a timestep, so that features of one timestep are on disk
-    /// at a time.
-    fn swept(&self, taps: &[TapInfo]) -> Result<Vec<Settings>> {
-        let blocks: Vec<usize> = match self.scale.blocks.as_slice() {
-            [] => taps.iter().map(|tap| tap.block.get()).collect(),
-            blocks => blocks.to_vec(),
-        };
-        self.scale
-            .timesteps
-            .iter()
-            .map(|&t| {
-                let mut settings = Vec::new();
-                for &block in &blocks {
-                    for &pool in &self.scale.pools {
-                        let tap = taps.iter().find(|tap| tap.block.get() == block);
-                        let fits = tap.is_none_or(|tap| pool <= tap.height.min(tap.width));
-                        if fits {
-                            settings.push(setting(Some(t), block, pool)?);
-                        }
-                    }
-                }
-                Ok(Settings::new(settings, taps, self.study.schedule)?)
-            })
-            .collect()
-    }
-
-    fn pixel_settings(&self, taps: &[TapInfo]) -> Result<Settings> {
-        let wanted: Result<Vec<_>> = self
-            .scale
-            .pixel_pools
-            .iter()
-            .map(|&pool| setting(None, 1, pool))
-            .collect();
-        Ok(Settings::new(wanted?, taps, self.study.schedule)?)
-    }
-
     fn sweep<E: Encoder + Sync>(
         &self,
         subject: &Subject<'_, E>,
@@ -247,7 +225,10 @@ impl Runner<'_> {
                 hash: format!("random:{weights_seed}:{config}"),
             };
             if index < self.scale.random_networks_swept {
-                let cells = self.sweep(&subject, &self.swept(&control.taps())?)?;
+                let cells = self.sweep(
+                    &subject,
+                    &swept(self.scale, &control.taps(), self.study.schedule)?,
+                )?;
                 let chosen = choose(&cells).context("the sweep has no cell")?.clone();
                 if shared
                     .as_ref()
@@ -273,9 +254,53 @@ impl Runner<'_> {
     }
 }
 
+/// The settings of the sweep, one group a timestep, so that features of one timestep are on disk
+/// at a time.
+pub(super) fn swept(
+    scale: &ProbeScale,
+    taps: &[TapInfo],
+    schedule: &Schedule,
+) -> Result<Vec<Settings>> {
+    let blocks: Vec<usize> = match scale.blocks.as_slice() {
+        [] => taps.iter().map(|tap| tap.block.get()).collect(),
+        blocks => blocks.to_vec(),
+    };
+    scale
+        .timesteps
+        .iter()
+        .map(|&t| {
+            let mut settings = Vec::new();
+            for &block in &blocks {
+                for &pool in &scale.pools {
+                    let tap = taps.iter().find(|tap| tap.block.get() == block);
+                    let fits = tap.is_none_or(|tap| pool <= tap.height.min(tap.width));
+                    if fits {
+                        settings.push(setting(Some(t), block, pool)?);
+                    }
+                }
+            }
+            Ok(Settings::new(settings, taps, schedule)?)
+        })
+        .collect()
+}
+
+/// The settings of the sweep over raw pixels.
+pub(super) fn pixel_settings(
+    scale: &ProbeScale,
+    taps: &[TapInfo],
+    schedule: &Schedule,
+) -> Result<Settings> {
+    let wanted: Result<Vec<_>> = scale
+        .pixel_pools
+        .iter()
+        .map(|&pool| setting(None, 1, pool))
+        .collect();
+    Ok(Settings::new(wanted?, taps, schedule)?)
+}
+
 /// The smaller training and validation splits of the sweep; its test split is the validation split:
 /// the sweep never sees test images.
-fn swept_splits(splits: &Splits, scale: &ProbeScale) -> Result<Splits> {
+pub(super) fn swept_splits(splits: &Splits, scale: &ProbeScale) -> Result<Splits> {
     let cut = |dataset: &Dataset, per_class| -> Result<Dataset> {
         Ok(dataset.subset(&balanced_subset(dataset.labels(), per_class, 0)?))
     };

@@ -38,7 +38,7 @@ enum Network {
 
 impl Own {
     pub(super) fn open(planned: &PlannedEncoder, place: &Place<'_>) -> Result<Self> {
-        let path = &planned.checkpoint;
+        let path = &place.roots.find(&planned.checkpoint);
         let network = match is_latent(path) {
             true => {
                 let settings = LatentSettings {
@@ -66,7 +66,7 @@ impl Own {
                     "a size and a text are for Stable Diffusion, which {} is not",
                     path.display()
                 );
-                Network::Diffusion(Ground::open(path, "a contender", place.device)?)
+                Network::Diffusion(Ground::open(&planned.checkpoint, "a contender", place)?)
             }
         };
         Ok(Self {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
-use diffrep_plan::{Experiment, ProbeScale, Published};
+use diffrep_plan::{Described, Experiment, ProbeScale, Published};
 use diffrep_pretrain::TrainingRecord;
 use diffrep_probe::{Cell, Final, Recipe, Splits};
 use diffrep_schedule::ScheduleKind;
@@ -27,6 +27,9 @@ const NEAR: f64 = 0.05;
 pub(crate) struct Results {
     pub(crate) scale: String,
     pub(crate) settings: ProbeScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) experiment: Option<Described>,
     pub(crate) published: Vec<Published>,
     pub(crate) recipe: Recipe,
     pub(crate) sweep_recipe: Recipe,
@@ -160,6 +163,7 @@ impl Results {
         Ok(Self {
             scale: scale.into(),
             settings: settings.clone(),
+            experiment: None,
             encoding,
             resamples: RESAMPLES,
             choice,

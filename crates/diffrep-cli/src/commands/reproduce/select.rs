@@ -8,7 +8,7 @@ use anyhow::Result;
 use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_datasets::balanced_subset;
 use diffrep_extract::{Setting, Settings};
-use diffrep_plan::{Experiment, SelectScale};
+use diffrep_plan::{Described, Experiment, SelectScale};
 use diffrep_probe::{Recipe, Search, Selected, Subject};
 use diffrep_report::{
     Answer, Block, Cell, Column, Report, Section, Table, VerdictLine, to_terminal_table,
@@ -31,6 +31,9 @@ const PERCENT: f64 = 100.0;
 struct Results {
     scale: String,
     settings: SelectScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     grid: usize,
     images: [usize; 2],
     final_images: usize,
@@ -75,15 +78,11 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let &Place {
-        dir,
-        device,
-        spec,
-        printer,
-        ..
+        dir, spec, printer, ..
     } = place;
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    let splits = splits(&scale.data, None, scale.test_per_class)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let splits = splits(&scale.data, place, None, scale.test_per_class)?;
     let mut final_splits = splits.clone();
     if let Some(count) = scale.final_train_per_class {
         let rows = balanced_subset(splits.train.labels(), count, 0)?;
@@ -161,6 +160,7 @@ pub(super) fn run(
     let results = Results {
         scale: scale_name.into(),
         settings: scale.clone(),
+        experiment: place.words.clone(),
         grid: grid.len(),
         images,
         final_images: final_splits.train.len(),

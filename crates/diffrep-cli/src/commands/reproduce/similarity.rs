@@ -10,7 +10,7 @@ use diffrep_cka::{Layer, Matrix, Options, between, within};
 use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::{Experiment, PlannedDiffusion, SimilarityScale};
+use diffrep_plan::{Described, Experiment, PlannedDiffusion, SimilarityScale};
 use diffrep_pool::PoolSize;
 use diffrep_probe::TunableEncoder;
 use diffrep_report::{
@@ -22,10 +22,11 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
+use super::jobs::hint;
 use super::protocol::PROTOCOL;
 use super::reader::{self, Own, Use};
 use super::told::{self, Found, Known};
-use super::{Ground, Place, hint, splits};
+use super::{Ground, Place, splits};
 use crate::commands::cka::layers::Blocks;
 use crate::commands::encoder::OpenBackbone;
 use crate::commands::extract::spread;
@@ -38,6 +39,9 @@ pub(super) const SCHEMA: (&str, u32) = ("diffrep.similarity", 1);
 struct Results {
     scale: String,
     settings: SimilarityScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     images: usize,
     estimator: String,
     comparisons: Vec<Comparison>,
@@ -165,8 +169,8 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
-    let splits = splits(&scale.data, None, None)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let splits = splits(&scale.data, place, None, None)?;
     let images = match scale.images {
         None => splits.test.clone(),
         Some(count) => splits.test.subset(&spread(splits.test.len(), count)),
@@ -210,7 +214,7 @@ pub(super) fn run(
         )?;
     }
     if let Some(path) = &scale.classifier {
-        let classifier = load(path, None, place.device)?.network;
+        let classifier = load(&place.roots.find(path), None, place.device)?.network;
         let layers = reader.diffusion(&classifier, t, dim, "classifier")?;
         against("an encoder trained to classify".into(), layers)?;
     }
@@ -220,18 +224,20 @@ pub(super) fn run(
         against("the same network with random weights".into(), layers)?;
     }
     for planned in &scale.networks {
-        let open = OpenBackbone::planned(planned, place.device)?;
+        let open = OpenBackbone::planned(&place.network(planned), place.device)?;
         let layers = reader.backbone(&open.network, dim, open.preprocess, &planned.name)?;
         against(planned.name.clone(), layers)?;
     }
     let mut left_out = Vec::new();
     for planned in &scale.diffusion_models {
-        if !planned.encoder.checkpoint.exists() {
-            let lacking = hint(&planned.encoder.checkpoint);
-            let name = &planned.name;
+        let (name, written) = (&planned.name, &planned.encoder.checkpoint);
+        let path = place.roots.find(written);
+        if !path.exists() {
+            let way = hint(&path, written).map_or_else(String::new, |way| format!(" ({way})"));
+            let path = path.display();
             place
                 .printer
-                .say(&format!("{name} is left out: there is no {lacking}"));
+                .say(&format!("{name} is left out: there is no {path}{way}"));
             left_out.push(name.clone());
             continue;
         }
@@ -254,6 +260,7 @@ pub(super) fn run(
         Results {
             scale: scale_name.into(),
             settings: scale.clone(),
+            experiment: place.words.clone(),
             images: images.len(),
             estimator: "linear CKA by the unbiased HSIC_1, f64".into(),
             comparisons,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use diffrep_artifact::{Provenance, Record, Sha256Hex, read_bytes, read_record};
-use diffrep_plan::{PaperClaim, Plan, Published};
+use diffrep_plan::{Described, PaperClaim, Plan, Published};
 use diffrep_report::Report;
 use diffrep_stats::{PairedDifference, Spread, Verdict};
 use serde::Deserialize;
@@ -32,9 +32,13 @@ pub(crate) struct Told {
     pub(crate) provenance: Provenance,
     /// What was asked for.
     pub(crate) settings: Value,
+    /// What the test images are, where the record tells.
+    pub(crate) test_sha256: Option<String>,
     pub(crate) published: Vec<Published>,
-    /// What the paper claims of its contenders.
+    /// What is claimed of its contenders.
     pub(crate) claims: Vec<PaperClaim>,
+    /// Whether it is an experiment of one's own, of which the paper says nothing.
+    pub(crate) own: bool,
     pub(crate) found: Found,
     pub(crate) cost: Cost,
     /// The data sets of an experiment on several, each with a record of its own.
@@ -101,30 +105,46 @@ impl Told {
     ///
     /// When the folder has no record, or one of a kind or version that this program does not read.
     pub(crate) fn read(dir: &Path, plans: &[&Plan]) -> Result<Self> {
-        let head = Head::read(dir)?;
+        let mut head = Head::read(dir)?;
+        let words = head.data.experiment.take();
         let folder = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let folder = folder.file_name().unwrap_or_default().to_string_lossy();
-        let name = experiment_name(&folder, &head.data.scale, plans);
-        let given = plans.iter().copied().find(|plan| plan.name() == name);
-        let own = match given {
-            Some(_) => None,
-            None => Plan::named(&name).ok(),
+        let name = match &words {
+            Some(words) => words.name.clone(),
+            None => experiment_name(&folder, &head.data.scale, plans),
         };
-        let plan = given.or(own.as_ref());
+        // Of one's own experiment the record has the words; of the others this program.
+        let own = words.is_some();
+        let words = words.or_else(|| {
+            let given = plans.iter().find(|plan| plan.name() == name);
+            match given {
+                Some(plan) => Some(plan.words()),
+                None => diffrep_plan::known()
+                    .any(|known| known == name)
+                    .then(|| Plan::named(&name).ok().map(|plan| plan.words()))
+                    .flatten(),
+            }
+        });
         // Two folders of one experiment and scale are told apart by their names.
         let name = match folder == name || folder == format!("{name}-{}", head.data.scale) {
             true => name,
             false => folder.into_owned(),
         };
-        let title = plan.map_or(name.as_str(), Plan::title);
-        let told = Self::with(
+        let words = words.unwrap_or_else(|| Described {
+            name: name.clone(),
+            title: name.clone(),
+            published: Vec::new(),
+            claims: Vec::new(),
+        });
+        let mut told = Self::with(
             head,
             dir,
-            name.clone(),
-            title,
-            plan.map_or(&[], Plan::published),
-            plan.map_or(&[], Plan::claims),
+            name,
+            &words.title,
+            &words.published,
+            &words.claims,
         )?;
+        told.own = own;
         Ok(told)
     }
 
@@ -163,7 +183,9 @@ impl Told {
             sha256: head.sha256,
             created_unix: head.created_unix,
             provenance: head.provenance,
+            test_sha256: head.data.data["test_sha256"].as_str().map(str::to_owned),
             settings: head.data.settings,
+            own: false,
             published: published.to_vec(),
             cost: Cost::read(dir)?,
             found,
@@ -185,6 +207,10 @@ struct Head {
 struct Data {
     scale: String,
     settings: Value,
+    experiment: Option<Described>,
+    /// About the images.
+    #[serde(default)]
+    data: Value,
 }
 
 impl Head {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use diffrep_artifact::{Record, Sha256Hex, create_dir_all};
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
-use diffrep_plan::{Experiment, PAPER, Published, TransferScale};
+use diffrep_plan::{Described, Experiment, PAPER, Published, RAW_PIXELS, TransferScale};
 use diffrep_probe::{Candidate, Contender, Recipe, Splits, Study, Subject};
 use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
 use diffrep_stats::{PairedDifference, Spread};
@@ -23,8 +23,6 @@ use super::{Ground, Place, orientation, setting, splits, watched};
 use crate::commands::encoder::OpenBackbone;
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.transfer", 1);
-/// The control that the heads are set beside.
-pub(super) const PIXELS: &str = "raw pixels, linear";
 const PERCENT: f64 = 100.0;
 
 /// What `results.json` holds: a summary of the contests, whose own records lie in folders beside it.
@@ -33,6 +31,9 @@ const PERCENT: f64 = 100.0;
 struct Results {
     scale: String,
     settings: TransferScale,
+    /// What the experiment says of itself, where it is none of this program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<Described>,
     data: Vec<Summary>,
 }
 
@@ -63,13 +64,18 @@ pub(super) fn run(
 ) -> Result<()> {
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, place.device)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
     let mut summaries = Vec::new();
     let mut hashes = Vec::new();
     let mut last = None;
     for named in &scale.data {
         let begin = Instant::now();
-        let splits = splits(&named.data, scale.train_per_class, scale.test_per_class)?;
+        let splits = splits(
+            &named.data,
+            place,
+            scale.train_per_class,
+            scale.test_per_class,
+        )?;
         hashes.push(splits.train.fingerprint()?.to_string());
         let contest = contest(scale, &ground, &splits, place)?;
         summaries.push(Summary {
@@ -103,6 +109,7 @@ pub(super) fn run(
         Results {
             scale: scale_name.into(),
             settings: scale.clone(),
+            experiment: place.words.clone(),
             data: summaries,
         },
     )?;
@@ -141,14 +148,9 @@ fn contest<'a>(
             encoder: &pixels,
             hash: "pixels".into(),
         };
-        let sides = [pixels.size, pixels.size / 2, pixels.size / 4];
-        let read: Vec<Setting> = sides
-            .iter()
-            .filter(|side| **side > 0)
-            .map(|&side| setting(None, 1, side))
-            .collect::<Result<_>>()?;
+        let read = pixel_settings(&pixels)?;
         let probe = LinearProbe {
-            name: PIXELS,
+            name: RAW_PIXELS,
             study: ground.study(place),
             subject,
             read: &read,
@@ -156,7 +158,7 @@ fn contest<'a>(
         probe.enter(&mut contest, scale, splits, place)?;
     }
     for network in &scale.networks {
-        let open = OpenBackbone::planned(network, place.device)?;
+        let open = OpenBackbone::planned(&place.network(network), place.device)?;
         let taps = open.network.taps();
         let last = taps.last().context("a network without layers")?;
         let probe = LinearProbe {
@@ -175,6 +177,29 @@ fn contest<'a>(
         probe.enter(&mut contest, scale, splits, place)?;
     }
     Ok(contest)
+}
+
+/// Whole images, and those of half and a quarter of the side.
+pub(super) fn pixel_settings(pixels: &Pixels) -> Result<Vec<Setting>> {
+    let sides = [pixels.size, pixels.size / 2, pixels.size / 4];
+    sides
+        .iter()
+        .filter(|side| **side > 0)
+        .map(|&side| setting(None, 1, side))
+        .collect()
+}
+
+/// A linear probe that chooses among settings.
+pub(super) fn linear(name: &str, read: &[Setting], recipe: &str) -> Result<Contender> {
+    let candidates = read.iter().map(|setting| Candidate {
+        head: HeadSpec::Linear { pool: setting.pool },
+        columns: vec![setting.column()],
+    });
+    Ok(Contender {
+        name: name.into(),
+        candidates: candidates.collect(),
+        recipe: Recipe::named(recipe)?,
+    })
 }
 
 /// A linear probe on what another encoder makes of the clean image.
@@ -196,15 +221,7 @@ impl<E: Encoder + Sync> LinearProbe<'_, E> {
     ) -> Result<()> {
         let taps = self.subject.encoder.taps();
         let settings = Settings::new(self.read.iter().copied(), &taps, self.study.schedule)?;
-        let candidates = self.read.iter().map(|setting| Candidate {
-            head: HeadSpec::Linear { pool: setting.pool },
-            columns: vec![setting.column()],
-        });
-        let contender = Contender {
-            name: self.name.into(),
-            candidates: candidates.collect(),
-            recipe: Recipe::named(&scale.linear_recipe)?,
-        };
+        let contender = linear(self.name, self.read, &scale.linear_recipe)?;
         let scores = watched(place.printer, |on| {
             self.study.compete(
                 &self.subject,

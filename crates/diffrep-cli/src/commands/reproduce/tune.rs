@@ -3,16 +3,17 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use diffrep_datasets::balanced_subset;
 use diffrep_heads::FeedbackSpec;
 use diffrep_plan::{Experiment, PlannedTuning, Trained, TuneScale};
 use diffrep_pool::PoolSize;
-use diffrep_probe::{Augment, Reading, Recipe, Tune, TuneContender};
+use diffrep_probe::{Augment, Reading, Recipe, Splits, Tune, TuneContender};
 use diffrep_taps::{BlockIndex, Encoder};
 
 use super::contest::{Contest, Words};
 use super::heads::{cut, head_spec};
 use super::reader::Reader;
-use super::{Ground, Place, fewer_to_validate, setting, splits, watched};
+use super::{Ground, Place, setting, splits, watched};
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.tune", 1);
 
@@ -36,14 +37,17 @@ pub(super) fn run(
     place: &Place<'_>,
 ) -> Result<()> {
     let start = Instant::now();
-    let &Place {
-        device, printer, ..
-    } = place;
+    let printer = place.printer;
     let scale = experiment.scale(scale_name)?;
-    let ground = Ground::open(&scale.checkpoint, scale_name, device)?;
-    let mut splits = splits(&scale.data, scale.train_per_class, scale.test_per_class)?;
+    let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
+    let mut splits = splits(
+        &scale.data,
+        place,
+        scale.train_per_class,
+        scale.test_per_class,
+    )?;
     if let Some(count) = scale.validation_per_class {
-        fewer_to_validate(&mut splits, count)?;
+        splits = cut_validation(&splits, count)?;
     }
     let blocks = ground.network.taps().len();
     let recipe = Recipe::named(&scale.recipe)?;
@@ -63,7 +67,16 @@ pub(super) fn run(
     Ok(())
 }
 
-fn contender(
+/// The same splits with so many validation images of each class.
+pub(super) fn cut_validation(splits: &Splits, count: usize) -> Result<Splits> {
+    let rows = balanced_subset(splits.validation.labels(), count, 0)?;
+    Ok(Splits {
+        validation: splits.validation.subset(&rows),
+        ..splits.clone()
+    })
+}
+
+pub(super) fn contender(
     planned: &PlannedTuning,
     scale: &TuneScale,
     recipe: &Recipe,
