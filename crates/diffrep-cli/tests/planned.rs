@@ -84,7 +84,7 @@ fn the_whole_paper_is_planned_on_a_machine_that_has_none_of_it() {
             .contains("diffrep fetch 256x256_diffusion_uncond"),
         "{network}"
     );
-    assert_eq!(network["experiments"].as_array().unwrap().len(), 11);
+    assert_eq!(network["experiments"].as_array().unwrap().len(), 12);
     for row in plan["experiments"].as_array().unwrap() {
         assert!(row["unknown"].is_null(), "{row}");
         assert!(
