@@ -9,13 +9,15 @@ use crate::python::Python;
 use crate::{binary, process};
 
 const HELP: &str = "\
-Time diffrep against PyTorch or Pillow in interleaved pairs; docs/benchmarks.md says what was found.
+Time diffrep in interleaved pairs, most against PyTorch or Pillow; docs/benchmarks.md says what was found.
 
 Usage: cargo xtask bench NAME [--python PROGRAM] [-- ARGUMENTS OF THE SCRIPT]
 
 Names:
   extract     images per second of `diffrep extract`, mini network
   full-size   seconds per image of the paper's 256x256 network (after `cargo xtask parity --no-half`)
+  import      time and memory of opening its checkpoint (after the same)
+  workers     images per second of one worker process and of two, mini network
   preprocess  decoding and centre crop of photographs against Pillow
 
   --python PROGRAM  a Python with the packages of fixtures/parity/requirements.txt (default python3)
@@ -43,11 +45,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let (script, mut arguments): (&str, Vec<&str>) = match name.as_str() {
         "extract" => ("bench_extract.py", vec![]),
         "full-size" => ("bench_full_size.py", vec!["runs/parity"]),
+        "import" => ("bench_import.py", vec!["runs/parity"]),
+        "workers" => ("bench_workers.py", vec![]),
         "preprocess" => ("bench_preprocess.py", vec![]),
         other => bail!("there is no benchmark `{other}`\n\n{HELP}"),
     };
     let given = Path::new("runs/parity/model.pt");
-    if name == "full-size" && !process::root().join(given).is_file() {
+    if ["full-size", "import"].contains(&name.as_str()) && !process::root().join(given).is_file() {
         bail!(
             "{} is not there: run `cargo xtask parity --no-half` first",
             given.display()

@@ -1,4 +1,4 @@
-//! `cargo xtask parity`: the paper's network at full size against PyTorch.
+//! `cargo xtask parity`: the paper's network at full size against PyTorch, and FID against pytorch-fid.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -12,7 +12,10 @@ const HELP: &str = "\
 Compare every block of the paper's 256x256 network at full size with PyTorch: in f32 within 1e-4, in
 f16 and bf16 no further from f32 than PyTorch's own half precision.
 
-Usage: cargo xtask parity [--python PROGRAM] [--out DIR] [--no-half] [--double] [--device DEVICE] [--features LIST]
+Usage: cargo xtask parity [fid] [--python PROGRAM] [--out DIR] [--no-half] [--double] [--device DEVICE] [--features LIST]
+
+  fid               instead: FID of two folders of images against pytorch-fid, with the same random
+                    Inception weights at full size, within 1e-3 (about 9 minutes of processor time)
 
   --python PROGRAM  a Python with the packages of fixtures/parity/requirements.txt (default python3)
   --out DIR         folder for the checkpoint (2.2 GB) and the activations (default runs/parity)
@@ -43,6 +46,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         return Ok(process::exit_code(built));
     }
     let out = process::root().join(&options.out);
+    if options.fid {
+        let [program, out] = [program, out.join("fid")].map(|path| path.display().to_string());
+        let status = process::status(&mut python.script("fid.py", &[&program, &out]))?;
+        return Ok(process::exit_code(status));
+    }
     let file = |name: &str| out.join(name).display().to_string();
     let whole = |name: &str| Path::new(&file(name)).is_file();
     let folder = out.display().to_string();
@@ -111,6 +119,7 @@ fn succeed(command: &mut Command) -> Result<()> {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
+    fid: bool,
     python: String,
     out: String,
     half: bool,
@@ -122,6 +131,7 @@ struct Options {
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
         let mut options = Self {
+            fid: false,
             python: "python3".into(),
             out: "runs/parity".into(),
             half: true,
@@ -136,6 +146,7 @@ impl Options {
                 value.with_context(|| format!("`{argument}` needs a value"))
             };
             match argument.as_str() {
+                "fid" => options.fid = true,
                 "--python" => options.python = value()?,
                 "--out" => options.out = value()?,
                 "--device" => options.device = value()?,
@@ -162,7 +173,8 @@ mod tests {
     fn options_have_values_and_unknown_ones_are_refused() {
         let options = parse(&["--python", "venv/bin/python", "--no-half"]).unwrap();
         assert_eq!(options.python, "venv/bin/python");
-        assert!(!options.half && options.out == "runs/parity");
+        assert!(!options.half && !options.fid && options.out == "runs/parity");
+        assert!(parse(&["fid"]).unwrap().fid);
         assert!(
             parse(&["--out"])
                 .unwrap_err()

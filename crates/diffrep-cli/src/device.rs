@@ -1,5 +1,8 @@
 //! Which backend runs the networks. The one place, with `diffrep-ops`, that names backends.
 
+#[cfg(any(test, feature = "cuda", feature = "tch"))]
+mod driver;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,19 +74,21 @@ impl DeviceSpec {
         }
     }
 
-    /// The burn device, or one sentence on how to get a binary that has it.
+    /// The burn device, or one sentence on how to get a binary that has it or on what the machine lacks.
     pub(crate) fn open(self) -> Result<Device> {
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Ok(Device::cuda(index)),
+            Self::Cuda(index) => driver::check(self, index).map(|()| Device::cuda(index)),
             #[cfg(feature = "tch")]
             #[allow(deprecated, reason = "burn-tch is offered for comparison only")]
             Self::Tch => Ok(Device::libtorch()),
             #[cfg(feature = "tch")]
             #[allow(deprecated, reason = "burn-tch is offered for comparison only")]
-            Self::TchCuda(index) => Ok(Device::libtorch_cuda(index)),
+            Self::TchCuda(index) => {
+                driver::check(self, index).map(|()| Device::libtorch_cuda(index))
+            }
             #[allow(unreachable_patterns, reason = "reached where a backend is left out")]
             _ => Err(anyhow::anyhow!(
                 "device `{self}` is not compiled into this binary: rebuild it with `--features {}`",

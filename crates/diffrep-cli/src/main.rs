@@ -2,17 +2,23 @@
 
 mod commands;
 mod device;
+mod memory;
 mod printer;
 mod process;
+mod tensorboard;
 #[cfg(test)]
 mod typed;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::filter::LevelFilter;
+use diffrep_train::metrics;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::prelude::*;
 
 use crate::printer::Printer;
+use crate::tensorboard::EventFiles;
 
 /// How good a classifier is hidden inside a diffusion model?
 #[derive(Debug, Parser)]
@@ -32,6 +38,10 @@ struct Cli {
     /// progress with what is done, the total and the seconds left, and errors, for programs that watch a run.
     #[arg(long, global = true, default_value = "warn", value_name = "LEVEL", value_parser = log)]
     log: Log,
+    /// Write losses, accuracies and learning rates of trainings as TensorBoard's event files into DIR, a
+    /// folder for each (probe, finetune, pretrain, reproduce, run).
+    #[arg(long, global = true, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,15 +113,43 @@ fn shares_work(command: &[String]) -> anyhow::Result<bool> {
 fn main() -> ExitCode {
     process::keep_freed();
     let cli = Cli::parse();
-    let log = tracing_subscriber::fmt()
-        .with_max_level(cli.log.level)
-        .with_writer(std::io::stderr);
-    match cli.log.json {
-        true => log.json().flatten_event(true).with_target(false).init(),
-        false => log.without_time().init(),
-    }
     let printer = Printer::new(cli.quiet, cli.json, cli.log.json);
-    let result = match &cli.command {
+    let result = listen(cli.log, cli.tensorboard.as_deref()).and_then(|()| run(&cli, printer));
+    let result = result.and_then(|()| match printer::unsaid() {
+        None => Ok(()),
+        Some(error) => Err(anyhow::anyhow!("cannot write to standard output: {error}")),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sets up who hears of spans and events: standard error, and files for the numbers of trainings.
+fn listen(log: Log, tensorboard: Option<&Path>) -> anyhow::Result<()> {
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let text = match log.json {
+        true => text.json().flatten_event(true).with_target(false).boxed(),
+        false => text.without_time().boxed(),
+    };
+    let files = tensorboard.map(EventFiles::new).transpose();
+    let (files, failed) = match files {
+        Ok(files) => (files, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let numbers = filter_fn(|metadata| metadata.target() == metrics::TARGET);
+    tracing_subscriber::registry()
+        .with(text.with_filter(log.level))
+        .with(files.map(|files| files.with_filter(numbers)))
+        .init();
+    failed
+}
+
+fn run(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
+    match &cli.command {
         Command::Reproduce(args) => commands::reproduce::run(args, printer),
         Command::Run(args) => commands::reproduce::run_own(args, printer),
         Command::Report(args) => commands::report::run(args, printer),
@@ -135,16 +173,5 @@ fn main() -> ExitCode {
         Command::Forward(args) => commands::forward::run(args, printer),
         Command::Launch(args) => shares_work(args.command())
             .and_then(|shares| commands::launch::run(args, shares, printer)),
-    };
-    let result = result.and_then(|()| match printer::unsaid() {
-        None => Ok(()),
-        Some(error) => Err(anyhow::anyhow!("cannot write to standard output: {error}")),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            printer.error(&error);
-            ExitCode::FAILURE
-        }
     }
 }

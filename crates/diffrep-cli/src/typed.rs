@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use crate::Cli;
 
 /// Programs of others, which no test of ours can hold a page to.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 23] = [
     "apptainer",
     "bash",
     "cat",
@@ -33,6 +33,7 @@ const OTHERS: [&str; 22] = [
     "sha256sum",
     "squeue",
     "tail",
+    "tensorboard",
     "unzip",
 ];
 

@@ -1,5 +1,6 @@
 //! `diffrep probe` on safetensors files that this project did not write.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -110,12 +111,60 @@ fn files_of_any_origin_are_probed() {
     let text = "name = \"short\"\nepochs = 3\nbatch = 8\nstep_every = 3\nstep_factor = 0.1\n\
                 standardize = true\nlearning_rates = [1e-2]\nweight_decays = [0.0]\n";
     std::fs::write(&recipe, text).unwrap();
-    let found = works(&[&maps, &other, "--head", "mlp", "--recipe", &recipe]);
+    let board = at("board").display().to_string();
+    let mlp = [&maps, &other, "--head", "mlp", "--recipe", &recipe];
+    let found = works(&[&mlp[..], &["--tensorboard", &board]].concat());
     assert!(
         found["test"]["mean"].as_f64().unwrap() > 0.9,
         "{}",
         found["test"]
     );
+    assert_eq!(
+        scalars(&at("board")),
+        // 32 of 40 samples in batches of 8, three times.
+        BTreeMap::from([
+            ("loss/train".to_owned(), 12),
+            ("loss/validation".to_owned(), 3),
+            ("accuracy/validation".to_owned(), 3),
+            ("rate".to_owned(), 3),
+        ])
+    );
+}
+
+/// How many numbers of each name are in the one event file below a folder.
+fn scalars(board: &Path) -> BTreeMap<String, usize> {
+    let runs: Vec<_> = std::fs::read_dir(board).unwrap().collect();
+    let [Ok(run)] = &runs[..] else {
+        panic!("{runs:?}")
+    };
+    let files: Vec<_> = std::fs::read_dir(run.path()).unwrap().collect();
+    let [Ok(file)] = &files[..] else {
+        panic!("{files:?}")
+    };
+    assert!(file.file_name().to_string_lossy().contains("tfevents"));
+    let bytes = std::fs::read(file.path()).unwrap();
+    let names = [
+        "loss/train",
+        "loss/validation",
+        "accuracy/validation",
+        "rate",
+    ];
+    let mut found = BTreeMap::new();
+    let mut rest = &bytes[..];
+    while let Some((length, more)) = rest.split_first_chunk::<8>() {
+        let length = u64::from_le_bytes(*length) as usize;
+        let record = &more[4..4 + length];
+        rest = &more[8 + length..];
+        let holds = |name: &&&str| {
+            record
+                .windows(name.len())
+                .any(|part| part == name.as_bytes())
+        };
+        if let Some(name) = names.iter().find(holds) {
+            *found.entry((*name).to_owned()).or_default() += 1;
+        }
+    }
+    found
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn write(dir: &Path, columns: &[&str], whole: bool) {
             .map(|name| ColumnSpec::new(*name, 1))
             .collect(),
         dtype: FeatureDtype::F16,
+        tags: Vec::new(),
         samples: 6,
         shard_rows: 2,
         key: format!("{columns:?}"),
@@ -29,6 +30,7 @@ fn write(dir: &Path, columns: &[&str], whole: bool) {
         let data = ShardData {
             ids: vec![range.start as u64, range.start as u64 + 1],
             labels: vec![0, 1],
+            tags: Vec::new(),
             columns: vec![vec![0.25, 0.5]; columns.len()],
         };
         writer.write_shard(*range, &data).unwrap();

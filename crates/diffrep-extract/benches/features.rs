@@ -6,7 +6,7 @@ use std::hint::black_box;
 use burn::tensor::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
-use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_extract::{Batch, Extraction, Noise, Noising, Setting, Settings, Views, features};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
@@ -52,11 +52,14 @@ fn by_block(criterion: &mut Criterion) {
             schedule: &schedule,
             settings: &settings,
             noising: Noising { seed: 0, draw: 0 },
+            noise: Noise::Seeded,
+            views: Views::default(),
             flip: false,
             encoder_hash: "random".into(),
             dtype: FeatureDtype::F32,
             shard_rows: IMAGES,
             missing: serde_json::Value::Null,
+            batch: Batch::default(),
             workers: 1,
         };
         group.bench_function(format!("up to block {block}"), |bencher| {

@@ -1,4 +1,5 @@
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -9,22 +10,22 @@ use diffrep_pool::pyramid;
 use diffrep_rng::{Key, Stream};
 use diffrep_schedule::{Schedule, noise_batch, q_sample};
 use diffrep_store::{
-    ColumnSpec, FeatureDtype, ShardData, ShardRange, StoreError, StoreSpec, StoreWriter,
+    ColumnSpec, FeatureDtype, NOTE, ShardData, ShardRange, StoreError, StoreSpec, StoreWriter,
 };
 use diffrep_taps::{Condition, Encoder};
 use serde::Serialize;
 
 use crate::crew::Crew;
+use crate::noise::Noise;
+use crate::rows::{DRAW, FLIP, Row, Views};
 use crate::setting::{SettingError, Settings};
 
 /// Version of the arithmetic of features, raised when kernels give other bits for the same network:
 /// 2 since wide convolutions are computed with packed weights, 3 since GELU is vectorised.
 const ARITHMETIC: u32 = 3;
 
-/// Images of `size` x `size` that go through the network together: 16 small ones, fewer of more than
-/// 32 x 32 pixels, since maps of a large image fill the processor by themselves. A function of the
-/// size alone, so that an image meets the same arithmetic whatever else is extracted; the last
-/// micro-batch is filled up with its last image.
+/// Images of `size` x `size` that go through the network together where nothing else is asked for: 16 small
+/// ones, fewer of more than 32 x 32 pixels, since maps of a large image fill the processor by themselves.
 pub fn micro_batch(size: usize) -> usize {
     const IMAGES: usize = 16;
     (IMAGES * 32 * 32 / (size * size).max(1)).clamp(1, IMAGES)
@@ -43,25 +44,45 @@ pub enum ExtractError {
     /// A shard cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file of noise is not what the job needs.
+    #[error("{} is no noise for these images: {reason}", path.display())]
+    NoiseFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The job cannot be described.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
 }
 
-/// Which noise an image gets at a timestep.
+/// What names the noise of an image, beside its id and the timestep.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Noising {
     /// The run's seed.
     pub seed: u64,
-    /// Which of several noises per image.
+    /// Which of several noises per image; the first one where [`Views`] say that there are more.
     pub draw: u32,
+}
+
+/// How many rows go through the network together. Every batch has the same shape, the last one filled up with
+/// its last row: an image meets the same arithmetic whatever else is extracted, and kernels that are tuned by
+/// shape are tuned once. On burn's flex backend a batch of any size gives the same bits.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// [`micro_batch`] of the network's images without it.
+    pub rows: Option<NonZeroUsize>,
+    /// What was found out about it, such as the memory that it takes, for those who read the store; nothing
+    /// where it is null. Changes no number.
+    pub note: serde_json::Value,
 }
 
 /// A job: everything that determines the numbers but the encoder's weights, which `encoder_hash`
 /// stands for.
 #[derive(Clone, Debug)]
 pub struct Extraction<'a> {
-    /// The images, in the order of the store's rows.
+    /// The images, in the order of the store.
     pub dataset: &'a Dataset,
     /// How an image becomes the network's input.
     pub preprocess: Preprocess,
@@ -71,6 +92,10 @@ pub struct Extraction<'a> {
     pub settings: &'a Settings,
     /// Names the noise.
     pub noising: Noising,
+    /// Where the noise comes from.
+    pub noise: Noise<'a>,
+    /// Which rows an image has.
+    pub views: Views,
     /// Whether images are mirrored left to right.
     pub flip: bool,
     /// Hash of the encoder's checkpoint, or another name of its weights.
@@ -82,7 +107,9 @@ pub struct Extraction<'a> {
     /// What is missing from the images, for those who read the store; null where nothing is known
     /// to be. Changes no number.
     pub missing: serde_json::Value,
-    /// Micro-batches computed side by side, each on one thread: fills a CPU where single operators
+    /// How many rows go through the network together.
+    pub batch: Batch,
+    /// Batches computed side by side, each on one thread: fills a CPU where single operators
     /// do not. Changes no number; 1 on a GPU. Without effect for images so large that they go one
     /// at a time.
     pub workers: usize,
@@ -106,53 +133,48 @@ pub fn forwards() -> u64 {
     FORWARDS.load(Ordering::Relaxed)
 }
 
-/// The features of some images, one `[images, features]` buffer for each column of `settings`.
+/// The features of some rows, one `[rows, features]` buffer for each column of `settings`. A row is an image
+/// where the job's views say nothing else: row `i * views.count() + k` is the k-th of image i.
 ///
 /// # Errors
 ///
-/// When an image cannot be read.
+/// When an image cannot be read, or a file of noise does not fit.
 pub fn features<E: Encoder>(
     encoder: &E,
     job: &Extraction<'_>,
-    indices: &[usize],
+    rows: &[usize],
     device: &Device,
 ) -> Result<Vec<Vec<f32>>, ExtractError> {
+    job.check_noise()?;
     let (channels, size) = (job.preprocess.channels.count(), job.preprocess.size);
     let shape = [channels, size, size];
-    let together = micro_batch(size);
+    let together = job.together();
     let mut columns: Vec<Vec<f32>> = job
         .settings
         .columns()
         .iter()
-        .map(|(_, dim)| Vec::with_capacity(dim * indices.len()))
+        .map(|(_, dim)| Vec::with_capacity(dim * rows.len()))
         .collect();
-    for part in indices.chunks(together) {
+    for part in rows.chunks(together) {
         let _span = tracing::debug_span!("extract.micro_batch", images = part.len()).entered();
         let last = part[part.len() - 1];
-        let padded: Vec<usize> = part
+        let padded: Vec<Row> = part
             .iter()
             .copied()
             .chain(std::iter::repeat(last))
             .take(together)
+            .map(|row| job.views.row(row))
             .collect();
-        let mut pixels = vec![0.0; together * job.preprocess.len()];
-        let flips = job.flip.then(|| vec![true; together]);
-        load_batch(
-            job.dataset,
-            &job.preprocess,
-            &padded,
-            flips.as_deref(),
-            &mut pixels,
-        )?;
+        let pixels = job.pixels(&padded)?;
         let [c, h, w] = shape;
         let image = Tensor::<4>::from_data(TensorData::new(pixels, [together, c, h, w]), device);
-        let keys: Vec<Key> = padded.iter().map(|&i| job.noise_key(i)).collect();
+        let keys: Vec<Key> = padded.iter().map(|row| job.noise_key(*row)).collect();
         let x0 = encoder.first_stage(image, &keys);
         let mut next = columns.iter_mut().zip(job.settings.columns());
         for (t, taps, blocks) in job.settings.groups() {
             let image = match t {
                 None => x0.clone(),
-                Some(t) => noised(job, &keys, x0.clone(), t, device),
+                Some(t) => job.noised(&padded, &keys, x0.clone(), t, device)?,
             };
             let condition = match t {
                 None => Condition::default(),
@@ -179,25 +201,128 @@ pub fn features<E: Encoder>(
     Ok(columns)
 }
 
-fn noised(
-    job: &Extraction<'_>,
-    keys: &[Key],
-    x0: Tensor<4>,
-    t: usize,
-    device: &Device,
-) -> Tensor<4> {
-    let [batch, channels, height, width] = x0.dims();
-    let keys: Vec<Key> = keys.iter().map(|key| key.t(t as u32)).collect();
-    let noise = noise_batch(&keys, [channels, height, width], device);
-    q_sample(job.schedule, x0, &vec![t; batch], noise)
-}
-
 impl Extraction<'_> {
-    /// Names the noise of an image, whatever its timestep.
-    fn noise_key(&self, index: usize) -> Key {
+    /// How many rows go through the network together.
+    fn together(&self) -> usize {
+        match self.batch.rows {
+            Some(rows) => rows.get(),
+            None => micro_batch(self.preprocess.size),
+        }
+    }
+
+    /// How many batches are computed side by side: [`workers`](Self::workers), or 1 for large images.
+    pub fn side_by_side(&self) -> usize {
+        // Operators on maps of a large image keep all threads busy, and two images at once would
+        // share the cache: measured, 1.2 times slower.
+        match micro_batch(self.preprocess.size) {
+            1 => 1,
+            _ => self.workers.max(1),
+        }
+    }
+
+    /// Computes a batch of the first rows for each worker and keeps nothing: what a job takes of time and memory
+    /// at once. Gives the number of rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`features`].
+    pub fn rehearse<E: Encoder + Sync>(
+        &self,
+        encoder: &E,
+        device: &Device,
+    ) -> Result<usize, ExtractError> {
+        let (rows, together) = (self.rows(), self.together());
+        let rows: Vec<usize> = (0..self.side_by_side() * together)
+            .map(|row| row % rows)
+            .collect();
+        let parts: Vec<&[usize]> = rows.chunks(together).collect();
+        self.crew().map(
+            &parts,
+            |part| features(encoder, self, part, device).map(drop),
+            |_| (),
+        )?;
+        Ok(rows.len())
+    }
+
+    /// How many rows the images have together.
+    pub fn rows(&self) -> usize {
+        self.dataset.len() * self.views.count()
+    }
+
+    /// The pixels of some rows, `[rows.len(), channels, height, width]`. What rows share is decoded once.
+    fn pixels(&self, rows: &[Row]) -> Result<Vec<f32>, ExtractError> {
+        let len = self.preprocess.len();
+        let (mut images, mut flips) = (Vec::new(), Vec::new());
+        let mut places = Vec::with_capacity(rows.len());
+        for row in rows {
+            let wanted = (row.image, self.mirrors(*row));
+            let mut known = images.iter().copied().zip(flips.iter().copied());
+            places.push(known.position(|known| known == wanted).unwrap_or_else(|| {
+                images.push(wanted.0);
+                flips.push(wanted.1);
+                images.len() - 1
+            }));
+        }
+        let mut pixels = vec![0.0; rows.len() * len];
+        let loaded = &mut pixels[..images.len() * len];
+        load_batch(
+            self.dataset,
+            &self.preprocess,
+            &images,
+            Some(&flips),
+            loaded,
+        )?;
+        // From the back, where nothing is overwritten that is still to be copied: no image lies behind its row.
+        for (row, place) in places.into_iter().enumerate().rev() {
+            pixels.copy_within(place * len..(place + 1) * len, row * len);
+        }
+        Ok(pixels)
+    }
+
+    fn mirrors(&self, row: Row) -> bool {
+        self.flip != row.flip
+    }
+
+    fn noised(
+        &self,
+        rows: &[Row],
+        keys: &[Key],
+        x0: Tensor<4>,
+        t: usize,
+        device: &Device,
+    ) -> Result<Tensor<4>, ExtractError> {
+        let [batch, channels, height, width] = x0.dims();
+        let shape = [channels, height, width];
+        let noise = match self.noise {
+            Noise::Zero => x0.zeros_like(),
+            Noise::Seeded => {
+                let keys: Vec<Key> = keys.iter().map(|key| key.t(t as u32)).collect();
+                noise_batch(&keys, shape, device)
+            }
+            Noise::Given(file) => {
+                let draws = self.views.draws.get() as usize;
+                let places = rows.iter().map(|row| row.image * draws + row.draw as usize);
+                file.batch(&places.collect::<Vec<_>>(), shape, device)?
+            }
+        };
+        Ok(q_sample(self.schedule, x0, &vec![t; batch], noise))
+    }
+
+    /// Names the noise of a row, whatever its timestep.
+    fn noise_key(&self, row: Row) -> Key {
         Key::new(self.noising.seed, Stream::Noise)
-            .sample(self.dataset.noise_id(index))
-            .draw(self.noising.draw)
+            .sample(self.dataset.noise_id(row.image))
+            .draw(self.noising.draw.wrapping_add(row.draw))
+    }
+
+    /// That a file of noise is for these images.
+    fn check_noise(&self) -> Result<(), ExtractError> {
+        match self.noise {
+            Noise::Given(file) => {
+                file.check_rows(self.dataset.len(), self.views.draws.get() as usize)
+            }
+            Noise::Seeded | Noise::Zero => Ok(()),
+        }
     }
 
     /// Everything that determines the numbers of a column but the column itself.
@@ -221,6 +346,16 @@ impl Extraction<'_> {
         if self.flip {
             determines["flip"] = true.into();
         }
+        match self.noise {
+            Noise::Seeded => {}
+            Noise::Zero => determines["noise"] = "none".into(),
+            Noise::Given(file) => {
+                determines["noise"] = serde_json::json!({"file": file.sha256().to_string()});
+            }
+        }
+        if self.views != Views::default() {
+            determines["rows"] = serde_json::json!(self.views);
+        }
         Ok(determines)
     }
 
@@ -240,8 +375,9 @@ impl Extraction<'_> {
     ///
     /// # Errors
     ///
-    /// When the data set's fingerprint cannot be taken.
+    /// When the data set's fingerprint cannot be taken, or a file of noise is for other images.
     pub fn store_spec(&self) -> Result<StoreSpec, ExtractError> {
+        self.check_noise()?;
         let settings: Vec<_> = self
             .settings
             .columns()
@@ -253,6 +389,9 @@ impl Extraction<'_> {
         // The fingerprint of the data covers the names, so they need not be in the key.
         let mut info = determines.clone();
         info["missing"] = self.missing.clone();
+        if !self.batch.note.is_null() {
+            info[NOTE] = self.batch.note.clone();
+        }
         info["classes"] = serde_json::json!(self.dataset.class_names());
         let columns = self
             .settings
@@ -266,7 +405,11 @@ impl Extraction<'_> {
         Ok(StoreSpec {
             columns,
             dtype: self.dtype,
-            samples: self.dataset.len(),
+            tags: match self.views.count() {
+                1 => Vec::new(),
+                _ => vec![DRAW.into(), FLIP.into()],
+            },
+            samples: self.rows(),
             shard_rows: self.shard_rows,
             key: Sha256Hex::hash_json(&determines)?.to_string(),
             info,
@@ -274,8 +417,8 @@ impl Extraction<'_> {
         })
     }
 
-    /// Extracts what is missing in the store at `dir`; `progress` is told how many images of how
-    /// many are done.
+    /// Extracts what is missing in the store at `dir`; `progress` is told how many rows of how many are
+    /// done.
     ///
     /// # Errors
     ///
@@ -291,7 +434,7 @@ impl Extraction<'_> {
         let mut writer = StoreWriter::open(dir, self.store_spec()?)?;
         let crew = self.crew();
         let missing = writer.missing_shards();
-        let total = self.dataset.len();
+        let total = self.rows();
         let mut done = total - missing.iter().map(|shard| shard.rows()).sum::<usize>();
         for shard in missing {
             let data = self.shard(encoder, &crew, shard, device, |images| {
@@ -304,8 +447,8 @@ impl Extraction<'_> {
     }
 
     /// Extracts as one of several workers, in any number of processes, what is missing in the store at
-    /// `dir` and no other worker is at; gives the number of images that others still work on. `progress`
-    /// is told how many images are done by this worker, and how many were missing when it began.
+    /// `dir` and no other worker is at; gives the number of rows that others still work on. `progress` is
+    /// told how many rows are done by this worker, and how many were missing when it began.
     ///
     /// # Errors
     ///
@@ -342,15 +485,10 @@ impl Extraction<'_> {
     }
 
     fn crew(&self) -> Crew {
-        // Operators on maps of a large image keep all threads busy, and two images at once would
-        // share the cache: measured, 1.2 times slower.
-        Crew::new(match micro_batch(self.preprocess.size) {
-            1 => 1,
-            _ => self.workers,
-        })
+        Crew::new(self.side_by_side())
     }
 
-    /// The features of one shard; `on` hears of the images of each micro-batch.
+    /// The features of one shard; `on` hears of the rows of each micro-batch.
     fn shard<E: Encoder + Sync>(
         &self,
         encoder: &E,
@@ -359,8 +497,8 @@ impl Extraction<'_> {
         device: &Device,
         mut on: impl FnMut(usize),
     ) -> Result<ShardData, ExtractError> {
-        let indices: Vec<usize> = (shard.start..shard.end).collect();
-        let parts: Vec<&[usize]> = indices.chunks(micro_batch(self.preprocess.size)).collect();
+        let rows: Vec<usize> = (shard.start..shard.end).collect();
+        let parts: Vec<&[usize]> = rows.chunks(self.together()).collect();
         let found = crew.map(
             &parts,
             |part| features(encoder, self, part, device),
@@ -372,12 +510,18 @@ impl Extraction<'_> {
                 column.extend(values);
             }
         }
+        let rows: Vec<Row> = rows.iter().map(|&row| self.views.row(row)).collect();
+        let tag = |value: &dyn Fn(&Row) -> i64| rows.iter().map(value).collect::<Vec<i64>>();
         Ok(ShardData {
-            ids: indices.iter().map(|&i| self.dataset.id(i)).collect(),
-            labels: indices
-                .iter()
-                .map(|&i| i64::from(self.dataset.label(i)))
-                .collect(),
+            ids: rows.iter().map(|row| self.dataset.id(row.image)).collect(),
+            labels: tag(&|row| i64::from(self.dataset.label(row.image))),
+            tags: match self.views.count() {
+                1 => Vec::new(),
+                _ => vec![
+                    tag(&|row| i64::from(self.noising.draw) + i64::from(row.draw)),
+                    tag(&|row| i64::from(self.mirrors(*row))),
+                ],
+            },
             columns,
         })
     }

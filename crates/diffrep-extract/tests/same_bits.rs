@@ -1,82 +1,20 @@
 //! A feature is a function of the image, the setting and the seed: not of the batch, the threads,
 //! the shards or a kill in the middle.
 
+mod common;
+
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::tensor::Device;
-use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
-use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_datasets::Split;
+use diffrep_extract::{Batch, Extraction, Noising, Setting, Settings, features};
 use diffrep_schedule::Schedule;
-use diffrep_store::{FeatureDtype, Store};
+use diffrep_store::Store;
 use diffrep_taps::{Encoder, TapSet};
-use diffrep_unet::{UNet, UNetConfig, blocks_evaluated, random_network};
+use diffrep_unet::blocks_evaluated;
 
-const PREPROCESS: Preprocess = Preprocess {
-    size: 32,
-    channels: Channels::Grey,
-    fit: Fit::PadTo,
-};
-
-fn dataset(images: usize) -> Dataset {
-    dataset_of(Split::Train, images)
-}
-
-fn dataset_of(split: Split, images: usize) -> Dataset {
-    let data = (0..images * 28 * 28).map(|i| (i * i % 251) as u8).collect();
-    let labels = (0..images as u32).map(|i| i % 2).collect();
-    let ids = (0..images as u64).map(|i| 1000 + i).collect();
-    let names = vec!["even".into(), "odd".into()];
-    Dataset::from_pixels(
-        split,
-        names,
-        labels,
-        ids,
-        Pixels {
-            height: 28,
-            width: 28,
-            channels: 1,
-            data,
-        },
-    )
-}
-
-fn network() -> UNet {
-    random_network(&UNetConfig::mini(), 1, &Device::flex()).unwrap()
-}
-
-fn settings(network: &UNet, schedule: &Schedule) -> Settings {
-    let wanted: Vec<Setting> = [(10, 7, 4), (10, 9, 1), (100, 7, 8)]
-        .into_iter()
-        .map(|(t, block, pool)| {
-            serde_json::from_value(serde_json::json!({"t": t, "block": block, "pool": pool}))
-                .unwrap()
-        })
-        .collect();
-    Settings::new(wanted, &network.taps(), schedule).unwrap()
-}
-
-fn job<'a>(dataset: &'a Dataset, settings: &'a Settings, schedule: &'a Schedule) -> Extraction<'a> {
-    Extraction {
-        dataset,
-        preprocess: PREPROCESS,
-        schedule,
-        settings,
-        noising: Noising { seed: 3, draw: 0 },
-        flip: false,
-        encoder_hash: "test".into(),
-        dtype: FeatureDtype::F32,
-        shard_rows: 10,
-        missing: serde_json::Value::Null,
-        workers: 2,
-    }
-}
-
-fn bits(columns: &[Vec<f32>]) -> Vec<Vec<u32>> {
-    columns
-        .iter()
-        .map(|column| column.iter().map(|v| v.to_bits()).collect())
-        .collect()
-}
+use common::{bits, dataset, dataset_of, job, network, settings};
 
 #[test]
 fn any_batch_and_any_number_of_threads_give_the_same_bits() {
@@ -105,6 +43,37 @@ fn any_batch_and_any_number_of_threads_give_the_same_bits() {
             .unwrap();
         let found = pool.install(|| features(&network, &job, &all, &device).unwrap());
         assert_eq!(bits(&found), bits(&whole), "{threads} threads");
+    }
+}
+
+/// A batch that the rows do not fill is filled up, so that every batch of a job has one shape; and of whatever
+/// shape it is, the bits are the same.
+#[test]
+fn a_batch_of_any_shape_gives_the_same_bits() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(23));
+    // Frozen networks are packed for extraction.
+    for network in [network.clone(), network.packed()] {
+        let settings = settings(&network, &schedule);
+        let usual = job(&dataset, &settings, &schedule);
+        let device = Device::flex();
+        let rows: Vec<usize> = (0..23).collect();
+        let whole = features(&network, &usual, &rows, &device).unwrap();
+        for shape in [1, 2, 5, 23, 40] {
+            let job = Extraction {
+                batch: Batch {
+                    rows: NonZeroUsize::new(shape),
+                    ..Batch::default()
+                },
+                ..usual.clone()
+            };
+            let found = features(&network, &job, &rows, &device).unwrap();
+            assert_eq!(bits(&found), bits(&whole), "batches of {shape}");
+            assert_eq!(
+                job.store_spec().unwrap(),
+                usual.store_spec().unwrap(),
+                "a store begun with another batch goes on"
+            );
+        }
     }
 }
 

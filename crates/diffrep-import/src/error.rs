@@ -73,6 +73,16 @@ pub enum ImportError {
         /// What was found.
         reason: String,
     },
+    /// A program of PyTorch with its tensors inside, such as OpenAI's CLIP.
+    #[error(
+        "{path} is a TorchScript archive, whose tensors lie inside a program: save its tensors alone by \
+         python -c \"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pt')\"",
+        path = path.display()
+    )]
+    TorchScript {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor asked for is not in the file.
     #[error("{} has no tensor `{name}`: it has {known}", path.display())]
     NoSuchTensor {

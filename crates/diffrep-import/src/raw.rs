@@ -294,7 +294,11 @@ fn open_torch(path: &Path) -> Result<(Vec<TensorInfo>, Source), ImportError> {
     };
     let reader = guarded(|| PytorchReader::new(path))
         .map_err(damaged)?
-        .map_err(|error| damaged(error.to_string()))?;
+        .map_err(|error| match error.to_string() {
+            // Classes of a program's own modules are named so.
+            text if text.contains("'__torch__.") => ImportError::TorchScript { path: path.into() },
+            text => damaged(text),
+        })?;
     let tensors: BTreeMap<_, _> = reader.into_tensors().into_iter().collect();
     let infos = tensors
         .iter()

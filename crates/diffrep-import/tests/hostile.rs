@@ -128,6 +128,14 @@ fn truncated_and_corrupt_safetensors() {
 }
 
 #[test]
+fn a_program_of_pytorch_is_told_from_a_damaged_file() {
+    let path = golden("../backbones/torchscript.pt");
+    let error = RawCheckpoint::open(&path).unwrap_err();
+    assert!(matches!(error, ImportError::TorchScript { .. }), "{error}");
+    assert!(error.to_string().contains("torch.jit.load"), "{error}");
+}
+
+#[test]
 fn truncated_and_corrupt_zip_archives() {
     let bytes = std::fs::read(golden("adm_encoder_adaptive.pt")).unwrap();
     let arch = Some(read_arch(&golden("adm_encoder_adaptive.json")).unwrap());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use diffrep_import::{
-    ImportError, ImportedLatent, RawCheckpoint, describe_latent, is_latent, load_latent,
+    ImportError, ImportedLatent, LatentPart, RawCheckpoint, describe_latent, is_latent, load_latent,
 };
 use diffrep_latent::{Padding, UNet};
 use diffrep_schedule::q_sample;
@@ -149,6 +149,20 @@ fn files_of_the_original_release_hold_the_same_networks() {
         assert_ne!(single.sha256, folder.sha256);
     }
     assert!(!is_latent(&fixture("tokens.json")));
+}
+
+#[test]
+fn moving_averages_beside_the_weights_are_told_of() {
+    let (path, arch) = (fixture("sd2.safetensors"), fixture("sd2"));
+    let told = describe_latent(&path, Some(&arch), None, &Device::flex()).unwrap();
+    let averages = |part: &LatentPart| {
+        let left = part.left_out.iter();
+        left.filter(|left| left.reason.contains("moving averages"))
+            .map(|left| left.tensors)
+            .sum::<usize>()
+    };
+    let counts: Vec<usize> = told.parts.iter().map(averages).collect();
+    assert_eq!(counts, [1, 0, 0]);
 }
 
 #[test]

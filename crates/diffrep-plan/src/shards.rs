@@ -123,6 +123,7 @@ mod tests {
             let spec = StoreSpec {
                 columns: vec![ColumnSpec::new("a", 1)],
                 dtype: FeatureDtype::F32,
+                tags: Vec::new(),
                 samples,
                 shard_rows: rows,
                 key: "k".into(),

@@ -7,7 +7,9 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_datasets::{Dataset, DatasetError, load_batch};
 use diffrep_rng::{Key, Stream};
-use diffrep_train::{AdamW, Checkpoint, Ema, SideBySide, TrainError, parameters, with_parameters};
+use diffrep_train::{
+    AdamW, Checkpoint, Ema, SideBySide, TrainError, metrics, parameters, with_parameters,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PretrainConfig;
@@ -310,6 +312,7 @@ impl<T: Task> Pretraining<T> {
         mut on: impl FnMut(Event<'_, T>),
     ) -> Result<(), PretrainError> {
         let course = self.course;
+        let _span = metrics::training("pretrain");
         let per_epoch = self.steps_per_epoch();
         let steps = per_epoch as u64 * u64::from(course.epochs);
         let (mut losses, mut since) = (Vec::new(), Instant::now());
@@ -328,6 +331,8 @@ impl<T: Task> Pretraining<T> {
                 losses.push(loss);
                 self.record.position.batch += 1;
                 self.record.position.step += 1;
+                metrics::record("loss/train", self.record.position.step, loss);
+                metrics::record("rate", self.record.position.step, rate);
                 on(Event::Step {
                     position: self.record.position,
                     steps,
@@ -346,6 +351,10 @@ impl<T: Task> Pretraining<T> {
                     let network = self.averaged();
                     let (held_out, accuracy) = self.held_out_loss(dataset, &network)?;
                     let step = self.record.position.step;
+                    metrics::record("loss/validation", step, held_out);
+                    if let Some(accuracy) = accuracy {
+                        metrics::record("accuracy/validation", step, accuracy);
+                    }
                     self.record.curve.push(LossPoint {
                         step,
                         images: step * course.batch as u64,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use diffrep_rng::{Key, Stream};
-use diffrep_train::{Checkpoint, TrainError};
+use diffrep_train::{Checkpoint, TrainError, metrics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,7 +132,10 @@ impl Descent<'_> {
             for rows in order.chunks(recipe.batch) {
                 at.steps += 1;
                 match learner.step(rows, epoch, rate)? {
-                    Some(loss) => sum += loss * rows.len() as f64,
+                    Some(loss) => {
+                        metrics::record("loss/train", at.steps, loss);
+                        sum += loss * rows.len() as f64;
+                    }
                     None => {
                         diverged = Some(Divergence {
                             epoch: epoch + 1,
@@ -147,6 +150,9 @@ impl Descent<'_> {
                 break;
             }
             let (validation, validation_loss) = learner.validate()?;
+            metrics::record("loss/validation", at.steps, validation_loss);
+            metrics::record("accuracy/validation", at.steps, validation);
+            metrics::record("rate", at.steps, rate);
             let lowest = at.kept.checked_sub(1).map(|i| at.curve[i].validation_loss);
             at.curve.push(EpochScore {
                 train_loss: sum / self.samples as f64,

@@ -10,7 +10,7 @@ use std::thread::ScopedJoinHandle;
 
 use burn::tensor::Device;
 use diffrep_datasets::{Dataset, Preprocess};
-use diffrep_extract::{Extraction, Gathered, Noising, Setting, Settings};
+use diffrep_extract::{Batch, Extraction, Gathered, Noise, Noising, Setting, Settings, Views};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::Encoder;
@@ -177,11 +177,14 @@ impl Study<'_> {
             schedule: self.schedule,
             settings,
             noising: Noising { seed, draw: 0 },
+            noise: Noise::Seeded,
+            views: Views::default(),
             flip: false,
             encoder_hash: hash.into(),
             dtype: FeatureDtype::F16,
             shard_rows: SHARD_ROWS,
             missing: serde_json::Value::Null,
+            batch: Batch::default(),
             workers: self.workers,
         }
     }

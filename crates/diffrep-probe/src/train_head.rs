@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_heads::{HeadError, HeadSpec, Pooled};
-use diffrep_train::{Checkpoint, parameters, with_parameters};
+use diffrep_train::{Checkpoint, metrics, parameters, with_parameters};
 
 use crate::descent::{Descent, EpochScore, Learner, Weights};
 use crate::maps::{Each, Maps, Moments};
@@ -192,6 +192,13 @@ impl HeadTraining<'_> {
             samples: train.len(),
             checkpoint: None,
         };
+        let _span = metrics::training(&format!(
+            "{} rate={} decay={} seed={}",
+            self.spec.name(),
+            point.learning_rate,
+            point.weight_decay,
+            self.seed
+        ));
         let done = descent.run(&mut learner, |_| epoch_done())?;
         if let Some(at) = done.diverged {
             tracing::warn!(

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use diffrep_heads::{BatchStatistics, Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, TapInfo, TapSet, Taps};
-use diffrep_train::{Checkpoint, Ema, SideBySide, parameters, with_parameters};
+use diffrep_train::{Checkpoint, Ema, SideBySide, metrics, parameters, with_parameters};
 use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +187,7 @@ impl Tuning<'_> {
             samples: train.dataset.len(),
             checkpoint: checkpoint.map(|(path, determines)| Kept { path, determines }),
         };
+        let _span = metrics::training(&format!("in-the-loop seed={}", self.seed));
         let done = descent.run(&mut learner, |_| ())?;
         if let Some(at) = done.diverged {
             let good = match (checkpoint, done.epoch) {

@@ -33,7 +33,7 @@ pub enum StoreError {
     },
     /// The manifest was written by another version of the format.
     #[error(
-        "{} is version {found} of {format:?}; this program reads version {expected} of \"diffrep-store\"",
+        "{} is version {found} of {format:?}; this program reads versions 1 to {expected} of \"diffrep-store\"",
         path.display()
     )]
     Format {
@@ -43,7 +43,7 @@ pub enum StoreError {
         format: String,
         /// The version it names.
         found: u32,
-        /// The version this program reads.
+        /// The newest version that this program reads.
         expected: u32,
     },
     /// The folder holds the features of another run.

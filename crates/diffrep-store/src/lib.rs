@@ -12,6 +12,6 @@ mod write;
 pub use dtype::FeatureDtype;
 pub use error::StoreError;
 pub use read::{Column, Store};
-pub use spec::{ColumnSpec, ShardRange, StoreSpec};
+pub use spec::{ColumnSpec, NOTE, ShardRange, StoreSpec};
 pub use survey::{ShardState, Survey, is_store, remove, verify};
 pub use write::{ShardData, StoreWriter};

@@ -17,6 +17,8 @@ pub struct Store {
     shards: Vec<Shard>,
     ids: Vec<u64>,
     labels: Vec<i64>,
+    /// Per tag, in the order of the specification.
+    tags: Vec<Vec<i64>>,
 }
 
 impl Store {
@@ -49,9 +51,13 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()?;
         let mut ids = Vec::with_capacity(spec.samples);
         let mut labels = Vec::with_capacity(spec.samples);
+        let mut tags = vec![Vec::with_capacity(spec.samples); spec.tags.len()];
         for (range, shard) in spec.shards().zip(&shards) {
             ids.extend(shard.ids(range.rows())?);
             labels.extend(shard.labels(range.rows()));
+            for (index, tag) in tags.iter_mut().enumerate() {
+                tag.extend(shard.tag(index, range.rows()));
+            }
         }
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -59,6 +65,7 @@ impl Store {
             shards,
             ids,
             labels,
+            tags,
         })
     }
 
@@ -67,20 +74,26 @@ impl Store {
         &self.spec
     }
 
-    /// How many samples (rows) there are; at least one.
+    /// How many rows there are; at least one.
     #[allow(clippy::len_without_is_empty, reason = "a store is never empty")]
     pub fn len(&self) -> usize {
         self.spec.samples
     }
 
-    /// The id of every sample, in the order of the rows.
+    /// The id of the sample of every row, in their order; repeated where a sample has several rows.
     pub fn ids(&self) -> &[u64] {
         &self.ids
     }
 
-    /// The label of every sample, in the order of the rows.
+    /// The label of every row, in their order.
     pub fn labels(&self) -> &[i64] {
         &self.labels
+    }
+
+    /// The values of a tag, in the order of the rows, where the store has it.
+    pub fn tag(&self, name: &str) -> Option<&[i64]> {
+        let index = self.spec.tags.iter().position(|tag| tag == name)?;
+        Some(&self.tags[index])
     }
 
     /// The column of that name.

@@ -51,6 +51,9 @@ fn layout(spec: &StoreSpec, range: ShardRange) -> Vec<(String, TensorInfo)> {
         tensor(IDS, Dtype::I64, vec![rows]),
         tensor(LABELS, Dtype::I64, vec![rows]),
     ];
+    for tag in &spec.tags {
+        tensors.push(tensor(tag, Dtype::I64, vec![rows]));
+    }
     for column in &spec.columns {
         let shape = vec![rows, column.dim];
         tensors.push(tensor(&column.name, spec.dtype.safetensors(), shape));
@@ -102,6 +105,10 @@ fn check_shape(spec: &StoreSpec, range: ShardRange, data: &ShardData) -> Result<
     };
     check(IDS, range.rows(), data.ids.len())?;
     check(LABELS, range.rows(), data.labels.len())?;
+    check("tags", spec.tags.len(), data.tags.len())?;
+    for (tag, values) in spec.tags.iter().zip(&data.tags) {
+        check(tag, range.rows(), values.len())?;
+    }
     check("columns", spec.columns.len(), data.columns.len())?;
     for (column, values) in spec.columns.iter().zip(&data.columns) {
         check(&column.name, range.rows() * column.dim, values.len())?;
@@ -113,14 +120,14 @@ fn check_shape(spec: &StoreSpec, range: ShardRange, data: &ShardData) -> Result<
 fn body(spec: &StoreSpec, range: ShardRange, data: &ShardData) -> Result<Vec<u8>, StoreError> {
     let row_bytes: usize = spec.columns.iter().map(|column| column.dim).sum::<usize>()
         * spec.dtype.size()
-        + 2 * size_of::<i64>();
+        + (2 + spec.tags.len()) * size_of::<i64>();
     let mut body = Vec::with_capacity(range.rows() * row_bytes);
     for &id in &data.ids {
         let id = i64::try_from(id).map_err(|_| StoreError::Id { id })?;
         body.extend_from_slice(&id.to_le_bytes());
     }
-    for label in &data.labels {
-        body.extend_from_slice(&label.to_le_bytes());
+    for value in data.labels.iter().chain(data.tags.iter().flatten()) {
+        body.extend_from_slice(&value.to_le_bytes());
     }
     for (column, values) in spec.columns.iter().zip(&data.columns) {
         if let Some(position) = spec.dtype.encode(values, &mut body) {
@@ -234,8 +241,8 @@ impl Shard {
                 }
             }
         }
-        // The first two are ids and labels.
-        columns.drain(..2);
+        // Ids, labels and tags come first.
+        columns.drain(..2 + spec.tags.len());
         Ok(Self {
             path,
             map,
@@ -262,6 +269,11 @@ impl Shard {
     /// The labels of the samples.
     pub(crate) fn labels(&self, rows: usize) -> impl Iterator<Item = i64> + '_ {
         self.integers(rows, rows)
+    }
+
+    /// The values of a tag by its place in the specification.
+    pub(crate) fn tag(&self, index: usize, rows: usize) -> impl Iterator<Item = i64> + '_ {
+        self.integers((2 + index) * rows, rows)
     }
 
     /// `count` integers after `skip` others, from the beginning of the data.

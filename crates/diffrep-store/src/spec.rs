@@ -11,8 +11,13 @@ use crate::{FeatureDtype, StoreError};
 
 /// The name of the format in manifests.
 const FORMAT: &str = "diffrep-store";
-/// The version of the format that this program writes and reads.
-const VERSION: u32 = 1;
+/// The newest version of the format that this program writes and reads. Version 2 has tags; stores without
+/// tags are written as version 1, which older programs read, and both are read.
+const VERSION: u32 = 2;
+
+/// The entry of a store's information that holds what a run found out by the way and another may find otherwise,
+/// such as the memory that it took. It is never told as what makes two runs differ.
+pub const NOTE: &str = "note";
 
 /// The name of the manifest's file.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -53,7 +58,11 @@ pub struct StoreSpec {
     pub columns: Vec<ColumnSpec>,
     /// The type all features are stored in.
     pub dtype: FeatureDtype,
-    /// How many samples (rows) there are.
+    /// Names of integers that every row carries beside id and label, for example `draw` and `flip` where a
+    /// sample has several rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// How many rows there are: samples, or so many of each as it has rows.
     pub samples: usize,
     /// How many rows a shard holds; the last one may hold fewer.
     pub shard_rows: usize,
@@ -140,15 +149,18 @@ impl StoreSpec {
             return fault("key", "\"\"".into(), "a hash");
         }
         let mut names = HashSet::new();
-        for column in &self.columns {
-            let name = &column.name;
+        let tags = self.tags.iter().map(|tag| ("tag", tag));
+        let columns = self.columns.iter().map(|c| ("column name", &c.name));
+        for (field, name) in tags.chain(columns) {
             if name.is_empty() || [IDS, LABELS, "__metadata__"].contains(&name.as_str()) {
                 let expected = "a name other than \"\", \"ids\", \"labels\" and \"__metadata__\"";
-                return fault("column name", format!("{name:?}"), expected);
+                return fault(field, format!("{name:?}"), expected);
             }
             if !names.insert(name) {
-                return fault("column name", format!("{name:?} twice"), "distinct names");
+                return fault(field, format!("{name:?} twice"), "distinct names");
             }
+        }
+        for column in &self.columns {
             if column.dim == 0 {
                 return fault("dim", "0".into(), "at least one feature");
             }
@@ -164,9 +176,14 @@ impl StoreSpec {
         Ok(())
     }
 
+    /// The version of the format that can hold it.
+    fn version(&self) -> u32 {
+        if self.tags.is_empty() { 1 } else { 2 }
+    }
+
     /// The size of a full shard's data in bytes, if it can be counted.
     fn shard_bytes(&self) -> Option<usize> {
-        let mut row = 2 * size_of::<i64>();
+        let mut row = (2 + self.tags.len()) * size_of::<i64>();
         for column in &self.columns {
             row = row.checked_add(column.dim.checked_mul(self.dtype.size())?)?;
         }
@@ -193,6 +210,7 @@ impl StoreSpec {
                 ("the key", spec.key.clone()),
                 ("the contract of random numbers", spec.contract.to_string()),
                 ("the number of samples", spec.samples.to_string()),
+                ("the list of tags", spec.tags.join(", ")),
                 ("the stored type", spec.dtype.to_string()),
                 ("the number of rows in a shard", spec.shard_rows.to_string()),
                 ("the list of columns", names(spec)),
@@ -203,7 +221,7 @@ impl StoreSpec {
             let ours = self.info.as_object()?;
             let (name, ours) = ours
                 .iter()
-                .find(|(name, value)| found.info.get(name) != Some(value))?;
+                .find(|(name, value)| *name != NOTE && found.info.get(name) != Some(value))?;
             let theirs = found
                 .info
                 .get(name)
@@ -265,7 +283,7 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<StoreSpec, StoreError> {
 
     let path = manifest_path(dir);
     let head: Head = read_json(&path)?;
-    if head.format != FORMAT || head.version != VERSION {
+    if head.format != FORMAT || !(1..=VERSION).contains(&head.version) {
         return Err(StoreError::Format {
             path,
             format: head.format,
@@ -275,6 +293,13 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<StoreSpec, StoreError> {
     }
     let manifest: Manifest = read_json(&path)?;
     manifest.spec.validate()?;
+    if manifest.spec.version() > manifest.version {
+        return Err(StoreError::Spec {
+            field: "tags",
+            found: format!("{:?}", manifest.spec.tags),
+            expected: "none in version 1 of the format",
+        });
+    }
     Ok(manifest.spec)
 }
 
@@ -289,7 +314,7 @@ pub(crate) fn claim(dir: &Path, spec: &StoreSpec) -> Result<StoreSpec, StoreErro
     if !present {
         let manifest = Manifest {
             format: FORMAT.into(),
-            version: VERSION,
+            version: spec.version(),
             spec: spec.clone(),
         };
         write_json_atomic(&path, &manifest)?;
@@ -316,6 +341,7 @@ mod tests {
         StoreSpec {
             columns: vec![ColumnSpec::new("a", 3), ColumnSpec::new("b", 1)],
             dtype: FeatureDtype::F32,
+            tags: Vec::new(),
             samples: 10,
             shard_rows: 4,
             key: "k".into(),
@@ -374,6 +400,8 @@ mod tests {
             with(|spec| spec.columns[1].name = "ids".into()),
             "column name"
         );
+        assert_eq!(with(|spec| spec.tags = vec!["ids".into()]), "tag");
+        assert_eq!(with(|spec| spec.tags = vec!["a".into()]), "column name");
         assert_eq!(with(|spec| spec.columns[1].dim = 0), "dim");
         assert_eq!(with(|spec| spec.columns[1].dim = usize::MAX), "shard size");
     }
@@ -383,7 +411,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         claim(dir.path(), &spec()).unwrap();
         let manifest = read_bytes(manifest_path(dir.path())).unwrap();
-        let changes: [fn(&mut StoreSpec); 8] = [
+        let changes: [fn(&mut StoreSpec); 9] = [
+            |spec| spec.tags = vec!["draw".into()],
             |spec| spec.key = "other".into(),
             |spec| spec.contract = 2,
             |spec| spec.samples = 11,
@@ -432,6 +461,35 @@ mod tests {
         precise.columns[0].meta = serde_json::json!([0.1 + 0.2, 1e-7 / 3.0, 5e-324, 1e22 / 7.0]);
         claim(dir.path(), &precise).unwrap();
         claim(dir.path(), &precise).unwrap();
+    }
+
+    #[test]
+    fn only_stores_with_tags_need_the_newer_version() {
+        let version_of = |spec: &StoreSpec| {
+            let dir = tempfile::tempdir().unwrap();
+            claim(dir.path(), spec).unwrap();
+            let path = manifest_path(dir.path());
+            let manifest: serde_json::Value = read_json(&path).unwrap();
+            assert_eq!(
+                manifest["spec"].get("tags").is_some(),
+                !spec.tags.is_empty()
+            );
+            // What is there is found again.
+            assert_eq!(&claim(dir.path(), spec).unwrap(), spec);
+            manifest["version"].clone()
+        };
+        let tagged = StoreSpec {
+            tags: vec!["draw".into(), "flip".into()],
+            ..spec()
+        };
+        assert_eq!(version_of(&spec()), 1);
+        assert_eq!(version_of(&tagged), 2);
+
+        let dir = tempfile::tempdir().unwrap();
+        let lie = serde_json::json!({"format": FORMAT, "version": 1, "spec": tagged});
+        write_json_atomic(manifest_path(dir.path()), &lie).unwrap();
+        let error = read_manifest(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("none in version 1"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct ShardData {
     pub ids: Vec<u64>,
     /// The label of every sample.
     pub labels: Vec<i64>,
+    /// Per tag, in the order of the specification: the value of every row.
+    pub tags: Vec<Vec<i64>>,
     /// Per column, in the order of the specification: row-major `[rows, dim]`.
     pub columns: Vec<Vec<f32>>,
 }

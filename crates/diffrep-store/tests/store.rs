@@ -18,6 +18,7 @@ fn spec(dtype: FeatureDtype) -> StoreSpec {
     StoreSpec {
         columns: vec![ColumnSpec::new(WIDE, 3), ColumnSpec::new(NARROW, 1)],
         dtype,
+        tags: Vec::new(),
         samples: 10,
         shard_rows: 4,
         key: "0123abcd".into(),
@@ -36,6 +37,9 @@ fn data(spec: &StoreSpec, range: ShardRange) -> ShardData {
     ShardData {
         ids: rows.clone().map(|row| 1000 + row as u64).collect(),
         labels: rows.clone().map(|row| row as i64 % 3 - 1).collect(),
+        tags: (1..=spec.tags.len() as i64)
+            .map(|tag| rows.clone().map(|row| row as i64 % 5 - tag).collect())
+            .collect(),
         columns: (0..spec.columns.len())
             .map(|column| {
                 rows.clone()
@@ -496,6 +500,7 @@ proptest! {
         shard_rows in 1usize..50,
         dims in prop::collection::vec(1usize..9, 1..4),
         picks in prop::collection::vec(0usize..1000, 0..60),
+        tags in 0usize..3,
     ) {
         let dir = tempfile::tempdir().unwrap();
         let spec = StoreSpec {
@@ -503,10 +508,16 @@ proptest! {
             dtype: FeatureDtype::F32,
             samples,
             shard_rows,
+            tags: (0..tags).map(|i| format!("tag{i}")).collect(),
             ..spec(FeatureDtype::F32)
         };
         write_all(dir.path(), spec);
         let store = Store::open(dir.path()).unwrap();
+        for tag in 0..tags {
+            let expected: Vec<i64> = (0..samples as i64).map(|row| row % 5 - 1 - tag as i64).collect();
+            prop_assert_eq!(store.tag(&format!("tag{tag}")), Some(&expected[..]));
+        }
+        prop_assert_eq!(store.tag("none"), None);
         let rows: Vec<usize> = picks.iter().map(|pick| pick % samples).collect();
         for (index, &dim) in dims.iter().enumerate() {
             let column = store.column(&format!("c{index}")).unwrap();

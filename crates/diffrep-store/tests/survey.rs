@@ -14,6 +14,7 @@ fn write(dir: &Path) {
     let spec = StoreSpec {
         columns: vec![ColumnSpec::new("t10_b07_p1", 2)],
         dtype: FeatureDtype::F32,
+        tags: Vec::new(),
         samples: 10,
         shard_rows: 4,
         key: "key".into(),
@@ -26,6 +27,7 @@ fn write(dir: &Path) {
         let data = ShardData {
             ids: rows.clone().map(|row| row as u64).collect(),
             labels: rows.clone().map(|_| 0).collect(),
+            tags: Vec::new(),
             columns: vec![rows.flat_map(|row| [row as f32, 0.5]).collect()],
         };
         writer.write_shard(range, &data).unwrap();

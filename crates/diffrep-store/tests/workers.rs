@@ -21,6 +21,7 @@ fn spec() -> StoreSpec {
     StoreSpec {
         columns: vec![ColumnSpec::new("a", 1000), ColumnSpec::new("b", 24)],
         dtype: FeatureDtype::F32,
+        tags: Vec::new(),
         samples: 2530,
         shard_rows: 128,
         key: "0123abcd".into(),
@@ -39,6 +40,7 @@ fn data(spec: &StoreSpec, range: ShardRange) -> ShardData {
     ShardData {
         ids: rows.clone().map(|row| row as u64).collect(),
         labels: rows.clone().map(|row| row as i64 % 7).collect(),
+        tags: Vec::new(),
         columns: spec.columns.iter().map(|c| column(c.dim)).collect(),
     }
 }

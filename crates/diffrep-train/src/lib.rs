@@ -3,6 +3,7 @@
 mod adamw;
 mod checkpoint;
 mod descend;
+pub mod metrics;
 mod params;
 mod schedule;
 mod sgd;

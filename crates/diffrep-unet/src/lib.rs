@@ -3,6 +3,7 @@
 mod attention;
 mod config;
 mod flops;
+mod forward_memory;
 mod head;
 mod layers;
 mod memory;
@@ -21,6 +22,7 @@ pub use config::{
     Kind, LayerSpec, Resample, UNetConfig,
 };
 pub use flops::{flops, flops_up_to};
+pub use forward_memory::{ForwardMemory, forward_memory};
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
 pub use memory::{TrainingMemory, training_memory};

@@ -4,6 +4,7 @@ use diffrep_taps::BlockIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BlockSpec, ConfigError, Direction, LayerSpec, UNetConfig};
+use crate::forward_memory::changes;
 use crate::shapes::parameter_count_up_to;
 
 /// Bytes of an f32.
@@ -95,14 +96,6 @@ pub fn training_memory(
         // Its gradients live beside it.
         inside_largest: 2 * largest,
     })
-}
-
-fn changes(layer: &LayerSpec) -> bool {
-    match layer {
-        LayerSpec::Res { resample, .. } => resample.is_some(),
-        LayerSpec::Resample { .. } => true,
-        _ => false,
-    }
 }
 
 /// Values that a layer keeps for one image.

@@ -217,6 +217,11 @@ impl UNet {
         &self.config
     }
 
+    /// What its blocks compute with.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The whole network.
     ///
     /// # Shapes

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
 use diffrep_artifact::{Sha256Hex, read_bytes};
 use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split, decode};
-use diffrep_extract::{Extraction, Noising, Settings, features};
+use diffrep_extract::{Batch, Extraction, Noise, Noising, Settings, Views, features};
 use diffrep_import::{load, read_arch};
 use diffrep_probe::{Augment, Images, ProbeError, SavedClassifier, SavedHead};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
@@ -305,11 +305,14 @@ fn linear(
             seed: info.noise_seed,
             draw: 0,
         },
+        noise: Noise::Seeded,
+        views: Views::default(),
         flip: false,
         encoder_hash: info.encoder_sha256.clone(),
         dtype: FeatureDtype::F32,
         shard_rows: CHUNK,
         missing: serde_json::Value::Null,
+        batch: Batch::default(),
         workers: 1,
     };
     let mut all = Vec::new();

@@ -1,23 +1,27 @@
+mod batch;
+mod plan;
 mod reader;
 
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_extract::{Extraction, Noising, Setting, Settings, features, micro_batch};
+use diffrep_extract::{Batch, Extraction, Noise, NoiseFile, Noising, Setting, Settings, Views};
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::ProcessSpec;
 use diffrep_store::FeatureDtype;
 use diffrep_taps::{BlockIndex, Encoder, TapInfo};
-use serde::Serialize;
 
 use crate::commands::data::{DataArgs, SplitArg};
-use crate::commands::encoder::{AnyEncoder, LatentsArg, NormaliseArg, up_to};
+use crate::commands::encoder::{LatentsArg, NormaliseArg, up_to};
 use crate::commands::input::{FitArg, PrecisionArg};
 use crate::device::DeviceSpec;
+use crate::memory::{self, Bytes};
 use crate::printer::{Printer, human_duration};
+use batch::{BatchArg, Search};
+use plan::Plan;
 use reader::Reader;
 
 /// Write features of images for any set of timesteps, blocks and pools.
@@ -33,6 +37,7 @@ use reader::Reader;
     diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --out f --dry-run\n  \
     diffrep extract photos/ --split test --checkpoint model.pt --t 90,150 --block 19,24 --pool 1,2 --out f\n  \
     diffrep extract photos/ --checkpoint model.pt --t 90 --block all --pool 1 --worker 0/4 --out f\n  \
+    diffrep extract photos/ --checkpoint model.pt --t 90 --block 24 --draws 4 --flips --out f\n  \
     diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --t 150 --block 18 --pool 2 --out f\n  \
     diffrep extract photos/ --checkpoint stable-diffusion-v1-5/ --size 256 --prompt \"a photo of a bird\" \\\n      \
     --t 150 --block 15 --out f\n  \
@@ -107,15 +112,45 @@ pub(crate) struct ExtractArgs {
     /// Names the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Which of several noises per image.
+    /// Which of several noises per image; the first of them with --draws.
     #[arg(long, default_value_t = 0)]
     draw: u32,
+    /// How many noises each image gets, each a row of its own; a head trained on all of them sees more than
+    /// one noise of an image, as the paper's training does.
+    #[arg(long, value_name = "K", default_value = "1", conflicts_with = "backbone",
+        value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    draws: u32,
+    /// Where noise comes from: drawn by seed, image, draw and timestep, or none at all, where a timestep only
+    /// scales the image.
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "seeded",
+        conflicts_with = "backbone"
+    )]
+    noise: NoiseArg,
+    /// Noise from a safetensors file, to compare with another program: a tensor `noise` of shape (n, c, h, w)
+    /// in f32, row i * K + k for draw k of image i, the same at every timestep.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["backbone", "noise"])]
+    noise_file: Option<PathBuf>,
     /// Mirror images left to right.
     #[arg(long)]
     flip: bool,
-    /// Images a shard.
+    /// Add a row of the mirrored image to every row, for the flips of the paper's training.
+    #[arg(long, conflicts_with = "flip")]
+    flips: bool,
+    /// Rows a shard; images, where each has one row.
     #[arg(long, default_value_t = 1000)]
     shard_rows: usize,
+    /// Images that go through the network together, for each worker: a number, or `auto` for as many as fit into
+    /// the memory that is free (on a CPU no more than usual, which is as fast). Without it 16 images of 32 pixels
+    /// a side and fewer of larger ones. Changes no number on a CPU.
+    #[arg(long, value_name = "N")]
+    batch: Option<BatchArg>,
+    /// Memory that may be in use at the peak, such as 8G: of this process, or of the GPU. A batch that would
+    /// take more is refused.
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<Bytes>,
     /// Only N images, spread evenly over the split and so over its classes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -187,6 +222,12 @@ impl std::str::FromStr for BlockArg {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NoiseArg {
+    Seeded,
+    None,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum DtypeArg {
     F32,
@@ -195,7 +236,10 @@ enum DtypeArg {
 }
 
 pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
+    args.check_draws()?;
     let device = args.device.open()?;
+    let noise_file = args.noise_file.as_deref().map(NoiseFile::open);
+    let noise_file = noise_file.transpose()?;
     let dataset = args.data.open(args.split.split())?;
     let dataset = match args.limit {
         Some(limit) => dataset.subset(&spread(dataset.len(), limit as usize)),
@@ -219,6 +263,15 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
             seed: args.seed,
             draw: args.draw,
         },
+        noise: match (&noise_file, args.noise) {
+            (Some(file), _) => Noise::Given(file),
+            (None, NoiseArg::Seeded) => Noise::Seeded,
+            (None, NoiseArg::None) => Noise::Zero,
+        },
+        views: Views {
+            draws: NonZeroU32::new(args.draws).context("--draws is at least 1")?,
+            flips: args.flips,
+        },
         flip: args.flip,
         encoder_hash: name,
         dtype: match args.dtype {
@@ -228,12 +281,34 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         },
         shard_rows: args.shard_rows,
         missing: serde_json::to_value(&missing)?,
+        batch: Batch::default(),
         workers: args.device.workers(),
     };
     let network = up_to(network, settings.last_block());
-    let plan = Plan::of(&job, taps.len());
+    let batching = Search {
+        job: &job,
+        network: &network,
+        device: &device,
+        spec: args.device,
+        limit: args.memory_limit,
+    }
+    .batching(args.batch)?;
+    let asked = args.batch.is_some() || args.memory_limit.is_some();
+    let job = Extraction {
+        batch: Batch {
+            rows: NonZeroUsize::new(batching.batch),
+            note: if asked {
+                batching.note()?
+            } else {
+                serde_json::Value::Null
+            },
+        },
+        workers: batching.workers,
+        ..job.clone()
+    };
+    let mut plan = Plan::of(&job, taps.len(), batching);
     if args.dry_run {
-        let seconds = plan.calibrate(&network, &job, &device)?;
+        let seconds = plan.calibrate(&network, &job, &device, args.device)?;
         if printer.json() {
             printer.result(&serde_json::to_string_pretty(&serde_json::json!({
                 "plan": plan,
@@ -248,7 +323,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     }
     printer.say(&plan.sentence());
     let start = std::time::Instant::now();
-    let mut progress = printer.progress("extract", dataset.len() as u64);
+    let mut progress = printer.progress("extract", job.rows() as u64);
     let mut first = None;
     let place = args.worker.place()?;
     let mut on = |done: usize, _: usize| {
@@ -274,23 +349,30 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         printer.result(&serde_json::to_string_pretty(&serde_json::json!({
             "store": args.out,
             "images": dataset.len(),
+            "rows": job.rows(),
             "missing": missing,
             "columns": columns,
             "worker": place.as_ref().map(Place::to_string),
             "with_other_workers": with_others,
             "seconds": seconds,
+            "peak_bytes": memory::resident().map(|resident| resident.peak),
         }))?);
     } else {
         printer.result(&format!(
-            "{}: {} images, columns {} ({})",
+            "{}: {}, columns {} ({})",
             args.out.display(),
-            dataset.len(),
+            plan.images(),
             columns.join(", "),
             human_duration(seconds)
         ));
         if with_others > 0 {
             printer.result(&format!(
-                "{with_others} images are with other workers, or were when one died"
+                "{with_others} {} are with other workers, or were when one died",
+                if job.rows() == dataset.len() {
+                    "images"
+                } else {
+                    "rows"
+                }
             ));
         }
         if let Some(sentence) = missing.sentence() {
@@ -301,6 +383,24 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
 }
 
 impl ExtractArgs {
+    /// That several rows of an image differ.
+    fn check_draws(&self) -> Result<()> {
+        let drawn = self.noise == NoiseArg::Seeded || self.latents == LatentsArg::Sampled;
+        ensure!(
+            self.draws == 1 || drawn,
+            "--noise none has nothing to draw, so that {} draws would be the same row: leave --draws out",
+            self.draws
+        );
+        ensure!(
+            self.draw.checked_add(self.draws - 1).is_some(),
+            "draws {} to {} of --draw and --draws are too many: the last draw is {}",
+            self.draw,
+            u64::from(self.draw) + u64::from(self.draws) - 1,
+            u32::MAX
+        );
+        Ok(())
+    }
+
     /// That a scheduler may start several of this command.
     pub(crate) fn check_shared(&self) -> Result<()> {
         ensure!(
@@ -343,60 +443,6 @@ impl ExtractArgs {
             }
         }
         Ok(wanted)
-    }
-}
-
-/// What an extraction will do.
-#[derive(Debug, Serialize)]
-struct Plan {
-    images: usize,
-    /// One for each image and timestep.
-    forwards: usize,
-    last_block: usize,
-    blocks: usize,
-    /// Of features, labels and ids.
-    bytes_on_disk: usize,
-}
-
-impl Plan {
-    fn of(job: &Extraction<'_>, blocks: usize) -> Self {
-        let images = job.dataset.len();
-        let values: usize = job.settings.columns().iter().map(|(_, dim)| dim).sum();
-        Self {
-            images,
-            forwards: images * job.settings.groups().count(),
-            last_block: job.settings.last_block().get(),
-            blocks,
-            bytes_on_disk: images * (values * job.dtype.size() + 16),
-        }
-    }
-
-    fn sentence(&self) -> String {
-        format!(
-            "{} images, {} forwards up to block {} of {}, {:.1} MB on disk",
-            self.images,
-            self.forwards,
-            self.last_block,
-            self.blocks,
-            self.bytes_on_disk as f64 / 1e6
-        )
-    }
-
-    /// Seconds that all images take if they take as long as the first micro-batch, which is computed
-    /// twice and timed the second time.
-    fn calibrate(
-        &self,
-        network: &AnyEncoder,
-        job: &Extraction<'_>,
-        device: &Device,
-    ) -> Result<f64> {
-        let together = micro_batch(job.preprocess.size);
-        let indices: Vec<usize> = (0..together.min(self.images)).collect();
-        features(network, job, &indices, device)?;
-        let start = std::time::Instant::now();
-        features(network, job, &indices, device)?;
-        let rounds = self.images.div_ceil(together);
-        Ok(start.elapsed().as_secs_f64() * rounds as f64)
     }
 }
 

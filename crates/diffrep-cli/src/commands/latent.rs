@@ -86,6 +86,12 @@ pub(crate) fn inspect(
         "architecture: {}",
         serde_json::to_string(&found.unet)?
     ));
+    if found.prediction.is_none() {
+        printer.result(
+            "the file does not tell the size of its images: Stable Diffusion 2's models that predict v were \
+             trained at 768 (`--size 768` where features are made)",
+        );
+    }
     let prediction = found.prediction.as_deref().unwrap_or("not told");
     printer.result(&format!(
         "prediction: {prediction} (features do not depend on it)"

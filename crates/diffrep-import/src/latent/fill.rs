@@ -66,6 +66,8 @@ impl<M: Named> Filling<M> {
             weights.tensors(),
             &weights.dialect,
         )?;
+        let mut left_out = matched.left_out;
+        left_out.extend(weights.passed_over.clone());
         let shapes: BTreeMap<_, _> = wanted
             .into_iter()
             .map(|tensor| (tensor.key, tensor.shape))
@@ -80,7 +82,7 @@ impl<M: Named> Filling<M> {
                     .sum(),
                 loaded: matched.dtypes.values().sum(),
                 dtypes: matched.dtypes,
-                left_out: matched.left_out,
+                left_out,
             },
             blank,
             shapes,

@@ -15,6 +15,8 @@ use crate::{ImportError, RawCheckpoint};
 
 const FIRST_STAGE_PREFIX: &str = "first_stage_model.";
 const CLIP_PREFIX: &str = "cond_stage_model.transformer.";
+/// A second U-Net, whose weights moved slower than those of the first.
+const AVERAGES_PREFIX: &str = "model_ema.";
 const OPEN_CLIP_PREFIX: &str = "cond_stage_model.model.";
 
 /// `setup` is what the file is, where it was told beside it.
@@ -53,7 +55,10 @@ pub(super) fn open(path: &Path, setup: Option<Setup>) -> Result<Open, ImportErro
     Ok(Open {
         path: path.into(),
         setup,
-        unet_weights: Weights::of_file(&raw, UNET_PREFIX, unet_dialect),
+        unet_weights: Weights::of_file(&raw, UNET_PREFIX, unet_dialect).passing_over(
+            AVERAGES_PREFIX,
+            "moving averages of the weights; the weights themselves are read, as diffusers does",
+        ),
         first_stage_weights: Weights::of_file(
             &raw,
             FIRST_STAGE_PREFIX,
@@ -75,9 +80,13 @@ fn told(raw: &RawCheckpoint, text_prefix: &str) -> Result<Setup, ImportError> {
         Shapes::of(shapes, prefix)
     };
     let text = text(&part(text_prefix)).map_err(refuse)?;
+    let mut first_stage = first_stage(&part(FIRST_STAGE_PREFIX)).map_err(refuse)?;
+    if let Some(factor) = scalar(raw, "scale_factor")? {
+        first_stage.scaling_factor = factor;
+    }
     Ok(Setup {
         unet: unet(&part(UNET_PREFIX)).map_err(refuse)?,
-        first_stage: first_stage(&part(FIRST_STAGE_PREFIX)).map_err(refuse)?,
+        first_stage,
         prediction: None,
         schedule: schedule(raw)?,
         tokenizer: Tokenizer::without_merges(text.vocab_size),
@@ -86,9 +95,28 @@ fn told(raw: &RawCheckpoint, text_prefix: &str) -> Result<Setup, ImportError> {
     })
 }
 
+/// A tensor with one number, if it is there.
+fn scalar(raw: &RawCheckpoint, name: &str) -> Result<Option<f64>, ImportError> {
+    if !raw.tensors().iter().any(|tensor| tensor.name == name) {
+        return Ok(None);
+    }
+    let values = raw.values(name)?;
+    match values.as_slice::<f32>().expect("values as f32") {
+        // A float prints as the decimal number that was meant.
+        [value] => Ok(value.to_string().parse().ok()),
+        _ => Err(ImportError::NotStableDiffusion {
+            path: raw.path().into(),
+            reason: format!(
+                "`{name}` has shape {:?} where one number is expected",
+                values.shape()
+            ),
+        }),
+    }
+}
+
 /// Refuses tensors beside the three parts that nothing is known about.
 fn account<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<(), ImportError> {
-    // Schedules as buffers, and a second set of weights that moved slower than the first.
+    // Schedules as buffers.
     const KNOWN: [&str; 14] = [
         "betas",
         "alphas_cumprod",
@@ -110,7 +138,7 @@ fn account<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<(), 
         FIRST_STAGE_PREFIX,
         CLIP_PREFIX,
         OPEN_CLIP_PREFIX,
-        "model_ema.",
+        AVERAGES_PREFIX,
     ];
     let known = |name: &&str| {
         PARTS.iter().any(|prefix| name.starts_with(prefix))
@@ -146,4 +174,35 @@ fn schedule(raw: &RawCheckpoint) -> Result<Schedule, ImportError> {
     let betas = raw.values("betas")?;
     let betas = betas.as_slice::<f32>().expect("values as f32");
     Schedule::from_betas(betas.iter().map(|&beta| beta.into()).collect()).map_err(refuse)
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::{Dtype, TensorView};
+
+    use super::*;
+
+    fn scale_factor(values: &[f32], shape: Vec<usize>) -> Result<Option<f64>, ImportError> {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let view = TensorView::new(Dtype::F32, shape, &bytes).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.safetensors");
+        let file = safetensors::serialize([("scale_factor", view)], None).unwrap();
+        std::fs::write(&path, file).unwrap();
+        scalar(&RawCheckpoint::open(&path)?, "scale_factor")
+    }
+
+    #[test]
+    fn the_factor_of_latents_is_the_files_own() {
+        assert_eq!(scale_factor(&[0.18215], vec![]).unwrap(), Some(0.18215));
+        assert_eq!(scale_factor(&[0.5], vec![1]).unwrap(), Some(0.5));
+        let error = scale_factor(&[0.5, 1.0], vec![2]).unwrap_err().to_string();
+        assert!(
+            error.contains("scale_factor") && error.contains("[2]"),
+            "{error}"
+        );
+    }
 }

@@ -9,6 +9,7 @@ use diffrep_artifact::read_json;
 use serde::Deserialize;
 
 use super::dialect::Dialect;
+use super::fill::LeftOut;
 use crate::{Container, ImportError, RawCheckpoint, TensorInfo};
 
 /// Tensors by name, with how their names become those of the network.
@@ -22,6 +23,8 @@ pub(super) struct Weights {
     /// Which file each tensor lies in, under its name without the prefix.
     tensors: BTreeMap<String, (usize, TensorInfo)>,
     pub(super) dialect: Dialect,
+    /// Tensors of the file that belong to the part and are passed over.
+    pub(super) passed_over: Option<LeftOut>,
 }
 
 /// What diffusers and transformers write beside weights in several files.
@@ -93,6 +96,7 @@ impl Weights {
             prefix: "",
             tensors,
             dialect,
+            passed_over: None,
         })
     }
 
@@ -148,7 +152,16 @@ impl Weights {
             files: vec![Arc::clone(raw)],
             prefix,
             dialect,
+            passed_over: None,
         }
+    }
+
+    /// The same, telling that tensors named `prefix`... belong to the part and are passed over.
+    pub(super) fn passing_over(mut self, prefix: &str, reason: &'static str) -> Self {
+        let names = self.files.iter().flat_map(|file| file.tensors());
+        let tensors = names.filter(|info| info.name.starts_with(prefix)).count();
+        self.passed_over = (tensors > 0).then_some(LeftOut { reason, tensors });
+        self
     }
 
     pub(super) fn path(&self) -> &Path {

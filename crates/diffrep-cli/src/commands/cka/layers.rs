@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use diffrep_datasets::{Dataset, Preprocess};
-use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_extract::{
+    Batch, DRAW, Extraction, FLIP, Noise, Noising, Setting, Settings, Views, features,
+};
 use diffrep_import::load;
 use diffrep_pool::PoolSize;
 use diffrep_schedule::Schedule;
@@ -31,6 +33,8 @@ pub(super) struct Layers {
     pub(super) samples: usize,
     /// Which samples, where that is known.
     ids: Option<Vec<u64>>,
+    /// Draw and flip of each row, where a sample has several.
+    views: [Option<Vec<i64>>; 2],
     values: Values,
 }
 
@@ -78,6 +82,7 @@ impl Layers {
             names: chosen(path, &there, wanted)?,
             samples: store.len(),
             ids: Some(store.ids().to_vec()),
+            views: [DRAW, FLIP].map(|tag| store.tag(tag).map(<[i64]>::to_vec)),
             values: Values::Stored(store),
         })
     }
@@ -124,6 +129,7 @@ impl Layers {
             names,
             samples,
             ids: None,
+            views: [None, None],
             values: Values::Memory(values),
         })
     }
@@ -140,6 +146,11 @@ impl Layers {
             ensure!(
                 ours == theirs,
                 "the two hold other images, or the same in another order"
+            );
+            ensure!(
+                self.views == other.views,
+                "the rows of an image are of other draws or flips in the two: extract both with the same \
+                 --draws and --flips"
             );
         }
         Ok(())
@@ -215,6 +226,7 @@ impl OnImages<'_> {
             names,
             samples: self.dataset.len(),
             ids: Some(self.dataset.ids().to_vec()),
+            views: [None, None],
             values: Values::Memory(blocks.read(&network, &read, &title, printer)?),
         })
     }
@@ -249,11 +261,14 @@ impl Blocks<'_> {
                 seed: self.seed,
                 draw: 0,
             },
+            noise: Noise::Seeded,
+            views: Views::default(),
             flip: false,
             encoder_hash: String::new(),
             dtype: FeatureDtype::F32,
             shard_rows: CHUNK,
             missing: serde_json::Value::Null,
+            batch: Batch::default(),
             workers: 1,
         };
         let total = self.dataset.len();

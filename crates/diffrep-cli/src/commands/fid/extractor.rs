@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_backbones::{Backbone, BackboneConfig, FidInput, InceptionV3, fid_input};
 use diffrep_datasets::{Channels, Dataset, Fit, Image, Pixels, Preprocess, Split};
-use diffrep_extract::{Extraction, Noising, Setting, Settings, features};
+use diffrep_extract::{Batch, Extraction, Noise, Noising, Setting, Settings, Views, features};
 use diffrep_fid::Source;
 use diffrep_import::{load, load_backbone};
 use diffrep_pool::PoolSize;
@@ -148,11 +148,14 @@ impl Extractor {
                     schedule,
                     settings: &settings,
                     noising: Noising { seed: 0, draw: 0 },
+                    noise: Noise::Seeded,
+                    views: Views::default(),
                     flip: false,
                     encoder_hash: String::new(),
                     dtype: FeatureDtype::F32,
                     shard_rows: dataset.len(),
                     missing: serde_json::Value::Null,
+                    batch: Batch::default(),
                     workers: 1,
                 };
                 let indices: Vec<usize> = (0..dataset.len()).collect();

@@ -63,6 +63,7 @@ pub(super) struct Fit {
     pub(super) parameters: usize,
     pub(super) point: Chosen,
     pub(super) validation: f64,
+    /// Images.
     pub(super) trained_on: usize,
     /// Seconds that the whole grid took, features in memory.
     pub(super) seconds: f64,
@@ -101,7 +102,7 @@ impl Bench<'_> {
     pub(super) fn check(&self, seeds: impl Iterator<Item = u64>) -> Result<()> {
         for seed in seeds {
             let part = self.train.few(self.few, seed)?;
-            let found: BTreeSet<u32> = part.labels().into_iter().collect();
+            let found: BTreeSet<u32> = part.image_labels().into_iter().collect();
             if let Some(class) = (0..self.classes as u32).find(|class| !found.contains(class)) {
                 bail!(
                     "class {class} has no training sample in {}: labels must be 0..={} without a gap",
@@ -114,7 +115,7 @@ impl Bench<'_> {
             .into_iter()
             .flatten()
         {
-            let labels = part.labels();
+            let labels = part.image_labels();
             if let Some(label) = labels.iter().find(|label| **label as usize >= self.classes) {
                 bail!(
                     "label {label} in {} is out of range: there are {} classes in {}",
@@ -157,6 +158,7 @@ impl Bench<'_> {
     /// Trains the grid on some columns and keeps the best head.
     pub(super) fn fit(&self, group: &[String], seed: u64, title: &str) -> Result<Fit> {
         let train = self.train.few(self.few, seed)?;
+        let trained_on = train.len();
         match (&self.head, self.recipe, group) {
             (Wanted::Neighbours, AnyRecipe::Neighbours(recipe), [column]) => {
                 let train = train.features(column)?;
@@ -171,7 +173,7 @@ impl Bench<'_> {
                     parameters: 0,
                     point: Chosen::Vote(vote),
                     validation,
-                    trained_on: train.len(),
+                    trained_on,
                 })
             }
             (Wanted::Linear, AnyRecipe::Convex(_) | AnyRecipe::Descent(_), [column]) => {
@@ -183,7 +185,7 @@ impl Bench<'_> {
                     parameters: head.weight.len() + head.bias.len(),
                     spec: None,
                     head: Fitted::Linear(head),
-                    trained_on: train.labels().len(),
+                    trained_on,
                 })
             }
             (Wanted::Other(_), AnyRecipe::Descent(recipe), _) => {
@@ -244,7 +246,7 @@ impl Bench<'_> {
             head: Fitted::Other(head),
             spec: Some(spec),
             parameters,
-            trained_on: maps.len(),
+            trained_on: train.len(),
         })
     }
 
@@ -328,7 +330,8 @@ impl Bench<'_> {
                 .logits(head, &part.maps(group)?)?,
             _ => bail!("such a head reads one column"),
         };
-        let labels = part.labels();
+        let labels = part.image_labels();
+        let scores = mean_of_rows(&scores, part.rows_each(), self.classes);
         Ok(Scored {
             right: diffrep_probe::right(&scores, &labels),
             metrics: Metrics::of(&scores, &labels, self.classes),
@@ -336,8 +339,42 @@ impl Bench<'_> {
     }
 }
 
+/// The scores of images, `[images, classes]`: each the mean of those of its `each` rows.
+fn mean_of_rows(scores: &[f32], each: usize, classes: usize) -> Vec<f32> {
+    if each == 1 {
+        return scores.to_vec();
+    }
+    let images = scores.chunks_exact(each * classes);
+    images
+        .flat_map(|rows| {
+            (0..classes).map(move |class| {
+                let of_class = rows.iter().skip(class).step_by(classes);
+                let sum: f64 = of_class.map(|score| f64::from(*score)).sum();
+                (sum / each as f64) as f32
+            })
+        })
+        .collect()
+}
+
 /// A classifier on some samples.
 pub(super) struct Scored {
     pub(super) right: Vec<bool>,
     pub(super) metrics: Metrics,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_an_image_decide_by_their_mean() {
+        // Two images in two rows, three classes.
+        let scores = [
+            3.0, 0.0, 1.0, /* */ 0.0, 4.0, 1.0, //
+            0.0, 0.0, 5.0, /* */ 2.0, 0.0, 1.0,
+        ];
+        let found = mean_of_rows(&scores, 2, 3);
+        assert_eq!(found, [1.5, 2.0, 1.0, 1.0, 0.0, 3.0]);
+        assert_eq!(mean_of_rows(&scores, 1, 3), scores);
+    }
 }

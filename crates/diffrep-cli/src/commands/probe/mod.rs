@@ -36,6 +36,8 @@ const RESAMPLES: usize = 10_000;
 /// whole grid is trained on each column. Column and grid point are chosen on the validation samples,
 /// or on a fifth of TRAIN held out; only the chosen one reads TEST, once a seed. Heads other than
 /// linear read a column as maps of the side that it was pooled to; the fusion head reads all columns.
+/// Of images with several rows (`extract --draws`, `--flips`) all rows train, the first one is chosen
+/// on, and the scores of all are averaged for the test; whatever is cut or counted are images.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     diffrep probe f/train f/test --validation f/validation --recipe paper --seeds 3\n  \
@@ -137,7 +139,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         train.path.display()
     );
     let (train_part, validation_part) = match &validation {
-        Some(validation) => (Part::all(&train), Part::all(validation)),
+        Some(validation) => (Part::all(&train), Part::to_choose_on(validation)),
         None => Part::hold_out(&train)?,
     };
     let few = match (args.per_class, args.share) {
@@ -218,6 +220,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             seed,
             point: fit.point,
             trained_on: fit.trained_on,
+            rows_each: train.rows_each,
             validation: fit.validation,
             test,
         });
@@ -240,6 +243,8 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         best,
         test: Whole::of(&runs, &right)?,
         runs,
+        rows_each: train.rows_each,
+        tested_on: test.as_ref().map_or(1, |test| test.rows_each),
     };
     if printer.json() {
         printer.result(&outcome.json()?);
@@ -277,7 +282,9 @@ fn paired(
 struct Run {
     seed: u64,
     point: Chosen,
+    /// Images, each in so many rows.
     trained_on: usize,
+    rows_each: usize,
     validation: f64,
     test: Option<TestScore>,
 }
@@ -335,6 +342,9 @@ struct Outcome<'a> {
     best: usize,
     runs: Vec<Run>,
     test: Option<Whole>,
+    /// Rows of a training image, and of a test image.
+    rows_each: usize,
+    tested_on: usize,
 }
 
 impl Outcome<'_> {
@@ -415,10 +425,18 @@ impl Outcome<'_> {
                 "; p is McNemar's on the samples of the choice, not corrected for the number of columns"
             }
         };
+        let samples = match self.rows_each {
+            1 => "samples".to_string(),
+            each => format!("images in {each} rows each"),
+        };
+        let averaged = match self.tested_on {
+            1 => String::new(),
+            rows => format!("; the scores of a test image's {rows} rows are averaged"),
+        };
         to_terminal_table(&Table {
             caption: format!(
-                "{} head, recipe {}, {} training samples; the best column was chosen on {chosen}; test with \
-                 {seeds}{pairs}",
+                "{} head, recipe {}, {} training {samples}; the best column was chosen on {chosen}; test with \
+                 {seeds}{averaged}{pairs}",
                 self.args.head,
                 self.recipe.name(),
                 self.fits[self.best].trained_on,
@@ -472,6 +490,11 @@ impl Outcome<'_> {
 fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'_>) -> Result<()> {
     let stored = store.spec();
     let info = &stored.info;
+    ensure!(
+        info.get("noise").is_none(),
+        "it was trained on features without drawn noise (`extract --noise` or `--noise-file`), and `classify` \
+         draws noise: extract with --noise seeded"
+    );
     let timesteps = info["timestep_map"]
         .as_u64()
         .context("its manifest tells no timesteps")? as usize;

@@ -1,5 +1,6 @@
 //! Where labelled features come from.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -21,7 +22,10 @@ const FILE_COLUMN: &str = "features";
 pub(super) struct Source {
     pub(super) path: PathBuf,
     kind: Kind,
+    /// Of every row.
     labels: Vec<u32>,
+    /// How many rows an image has, one behind the other.
+    pub(super) rows_each: usize,
 }
 
 enum Kind {
@@ -48,10 +52,21 @@ impl Source {
             (Kind::Store(store), labels)
         };
         ensure!(!labels.is_empty(), "{} has no samples", path.display());
+        let rows_each = match &kind {
+            Kind::Store(store) if !store.spec().tags.is_empty() => rows_each(store.ids())
+                .with_context(|| {
+                    format!(
+                        "the rows of {} are not those of images one behind the other, as many of each",
+                        path.display()
+                    )
+                })?,
+            _ => 1,
+        };
         Ok(Self {
             path: path.into(),
             kind,
             labels,
+            rows_each,
         })
     }
 
@@ -135,9 +150,19 @@ impl Source {
         match (&self.kind, &other.kind) {
             (Kind::Store(first), Kind::Store(second)) => {
                 let (first, second) = (&first.spec().info, &second.spec().info);
-                for part in ["encoder", "preprocess", "pixels", "schedule", "noising"] {
+                for part in [
+                    "encoder",
+                    "preprocess",
+                    "pixels",
+                    "schedule",
+                    "noising",
+                    "noise",
+                ] {
+                    // Files of noise are of other images, as the images are.
+                    let both_given = [first, second].map(|info| info["noise"].is_object());
                     ensure!(
-                        first.get(part) == second.get(part),
+                        first.get(part) == second.get(part)
+                            || (part == "noise" && both_given == [true; 2]),
                         "the features in {earlier} and {later} are not of the same kind: their \
                          `{part}` differs (manifest.json in each folder tells it)"
                     );
@@ -174,24 +199,58 @@ impl Source {
     }
 }
 
-/// Some rows of a source.
+/// How many rows an image has, if each has as many and they follow each other.
+fn rows_each(ids: &[u64]) -> Option<usize> {
+    let first = ids.first()?;
+    let each = ids.iter().take_while(|id| *id == first).count();
+    let mut images = HashSet::new();
+    let whole = ids.chunks(each).all(|rows| {
+        rows.len() == each && rows.iter().all(|id| *id == rows[0]) && images.insert(rows[0])
+    });
+    whole.then_some(each)
+}
+
+/// Which rows of an image are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    /// All: what a head is trained on and, their scores averaged, tested on.
+    All,
+    /// The first: the first draw, not mirrored. Choices are made on these, as on any store with one row an image.
+    First,
+}
+
+/// Some images of a source. What is cut is cut by image, so that no image has rows on both sides of a cut.
 #[derive(Clone)]
 pub(super) struct Part<'a> {
     pub(super) source: &'a Source,
     /// All of them without it.
-    pub(super) rows: Option<Vec<usize>>,
+    images: Option<Vec<usize>>,
+    rows: Rows,
 }
 
 impl<'a> Part<'a> {
     pub(super) fn all(source: &'a Source) -> Self {
-        Self { source, rows: None }
+        Self {
+            source,
+            images: None,
+            rows: Rows::All,
+        }
+    }
+
+    /// All images to choose on.
+    pub(super) fn to_choose_on(source: &'a Source) -> Self {
+        Self {
+            rows: Rows::First,
+            ..Self::all(source)
+        }
     }
 
     /// A fifth of each class of `source` to choose on, and the rest to train on; the same for every
     /// seed.
     pub(super) fn hold_out(source: &'a Source) -> Result<(Self, Self)> {
         let held_out = HoldOut::Fraction(HELD_OUT);
-        let (train, validation) = hold_out(source.labels(), held_out, 0).with_context(|| {
+        let labels = Self::all(source).image_labels();
+        let (train, validation) = hold_out(&labels, held_out, 0).with_context(|| {
             format!(
                 "no samples of {} can be held out to choose on",
                 source.path.display()
@@ -202,16 +261,17 @@ impl<'a> Part<'a> {
             "{} has too few samples to hold some out to choose on: give --validation",
             source.path.display()
         );
-        let part = |rows| Self {
+        let part = |images, rows| Self {
             source,
-            rows: Some(rows),
+            images: Some(images),
+            rows,
         };
-        Ok((part(train), part(validation)))
+        Ok((part(train, Rows::All), part(validation, Rows::First)))
     }
 
     /// As `few` says, another draw for each seed.
     pub(super) fn few(&self, few: Few, seed: u64) -> Result<Self> {
-        let labels = self.labels();
+        let labels = self.image_labels();
         let chosen = match few {
             Few::All => return Ok(self.clone()),
             Few::PerClass(count) => balanced_subset(&labels, count, seed),
@@ -226,46 +286,137 @@ impl<'a> Part<'a> {
             "so small a share of {} leaves no sample to train on",
             self.source.path.display()
         );
-        let rows = match &self.rows {
+        let images = match &self.images {
             None => chosen,
-            Some(rows) => chosen.into_iter().map(|index| rows[index]).collect(),
+            Some(images) => chosen.into_iter().map(|index| images[index]).collect(),
         };
         Ok(Self {
-            rows: Some(rows),
+            images: Some(images),
             ..*self
         })
     }
 
-    pub(super) fn labels(&self) -> Vec<u32> {
-        let labels = self.source.labels();
-        match &self.rows {
-            None => labels.to_vec(),
-            Some(rows) => rows.iter().map(|&row| labels[row]).collect(),
+    /// How many rows of an image are read.
+    pub(super) fn rows_each(&self) -> usize {
+        match self.rows {
+            Rows::All => self.source.rows_each,
+            Rows::First => 1,
+        }
+    }
+
+    /// How many images there are.
+    pub(super) fn len(&self) -> usize {
+        let all = self.source.labels().len() / self.source.rows_each;
+        self.images.as_ref().map_or(all, Vec::len)
+    }
+
+    /// The rows that are read, those of an image one behind the other; none where they are all.
+    fn chosen_rows(&self) -> Option<Vec<usize>> {
+        let (each, read) = (self.source.rows_each, self.rows_each());
+        let of = |image: usize| image * each..image * each + read;
+        match &self.images {
+            None if read == each => None,
+            None => Some((0..self.len()).flat_map(of).collect()),
+            Some(images) => Some(images.iter().copied().flat_map(of).collect()),
+        }
+    }
+
+    /// The class of every image.
+    pub(super) fn image_labels(&self) -> Vec<u32> {
+        let label = |image: usize| self.source.labels()[image * self.source.rows_each];
+        match &self.images {
+            None => (0..self.len()).map(label).collect(),
+            Some(images) => images.iter().copied().map(label).collect(),
         }
     }
 
     pub(super) fn features(&self, column: &str) -> Result<Features> {
         let features = self.source.features(column)?;
-        Ok(match &self.rows {
+        Ok(match self.chosen_rows() {
             None => features,
-            Some(rows) => features.select(rows),
+            Some(rows) => features.select(&rows),
         })
     }
 
     pub(super) fn maps(&self, columns: &[String]) -> Result<Maps> {
         let maps = self.source.maps(columns)?;
-        Ok(match &self.rows {
+        Ok(match self.chosen_rows() {
             None => maps,
-            Some(rows) => maps.select(rows),
+            Some(rows) => maps.select(&rows),
         })
     }
 }
 
-/// How many of the training samples are used.
+/// How many of the training images are used.
 #[derive(Clone, Copy)]
 pub(super) enum Few {
     All,
     PerClass(usize),
     /// Of each class.
     Share(f64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_an_image_are_counted_only_where_all_images_have_as_many() {
+        assert_eq!(rows_each(&[7, 7, 3, 3]), Some(2));
+        assert_eq!(rows_each(&[7, 3, 5]), Some(1));
+        for ids in [
+            &[7, 7, 3][..],
+            &[7, 3, 7, 3],
+            &[7, 7, 3, 5],
+            &[7, 7, 3, 3, 7, 7],
+            &[],
+        ] {
+            assert_eq!(rows_each(ids), None, "{ids:?}");
+        }
+    }
+
+    /// Four images of two classes in three rows each.
+    fn source() -> Source {
+        let labels: Vec<u32> = (0..12).map(|row| row / 3 % 2).collect();
+        let values = (0..12).map(|row| row as f32).collect();
+        let features = Features {
+            values,
+            dim: 1,
+            labels: labels.clone(),
+        };
+        Source {
+            path: "memory".into(),
+            kind: Kind::File {
+                features,
+                shape: vec![1],
+            },
+            labels,
+            rows_each: 3,
+        }
+    }
+
+    #[test]
+    fn cuts_go_between_images_and_choices_see_first_rows() {
+        let source = source();
+        let read = |part: &Part<'_>| part.features(FILE_COLUMN).unwrap().values;
+        let all = Part::all(&source);
+        assert_eq!((all.len(), all.rows_each()), (4, 3));
+        assert_eq!(all.image_labels(), [0, 1, 0, 1]);
+        assert_eq!(read(&Part::to_choose_on(&source)), [0.0, 3.0, 6.0, 9.0]);
+        let one = all.few(Few::PerClass(1), 5).unwrap();
+        assert_eq!((one.len(), read(&one).len()), (2, 6), "images are counted");
+        let (train, validation) = Part::hold_out(&source).unwrap();
+        let image = |row: &f32| *row as usize / 3;
+        let (seen, held): (Vec<usize>, Vec<usize>) = (
+            read(&train).iter().map(image).collect(),
+            read(&validation).iter().map(image).collect(),
+        );
+        assert!(
+            seen.iter().all(|image| !held.contains(image)),
+            "{seen:?} {held:?}"
+        );
+        assert_eq!(seen.len(), 3 * train.len());
+        assert_eq!(train.len() + validation.len(), 4);
+        assert_eq!(held.len(), validation.len());
+    }
 }

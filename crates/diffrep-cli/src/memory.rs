@@ -1,0 +1,263 @@
+//! What memory there is, and what of it this process has.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+/// A number of bytes as a user writes it: `8G`, `1.5GiB`, `512M`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("`{text}` is no size: write one as 8G, 512M or 1.5GiB");
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+        let number: f64 = number.parse().map_err(|_| refuse())?;
+        let unit = unit.strip_suffix('B').unwrap_or(unit);
+        let (unit, thousand) = match unit.strip_suffix('i') {
+            Some(unit) if !unit.is_empty() => (unit, 1024.0f64),
+            _ => (unit, 1000.0),
+        };
+        let power = match unit {
+            "" => 0,
+            "K" | "k" => 1,
+            "M" => 2,
+            "G" => 3,
+            "T" => 4,
+            _ => return Err(refuse()),
+        };
+        let bytes = number * thousand.powi(power);
+        if bytes < 1.0 || bytes > u64::MAX as f64 {
+            return Err(refuse());
+        }
+        Ok(Self(bytes as u64))
+    }
+}
+
+/// Resident memory of this process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    /// Now.
+    pub(crate) now: u64,
+    /// The most so far, or since [`forget_peak`].
+    pub(crate) peak: u64,
+}
+
+/// What this process has, where the system tells.
+pub(crate) fn resident() -> Option<Resident> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    Some(Resident {
+        now: kilobytes(&status, "VmRSS:")?,
+        peak: kilobytes(&status, "VmHWM:")?,
+    })
+}
+
+/// Lets the peak of [`resident`] begin anew; says whether the system does so.
+pub(crate) fn forget_peak() -> bool {
+    // "5" is the request for it (proc(5), clear_refs).
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// Memory that may still be taken, and what says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Free {
+    /// Bytes.
+    pub(crate) bytes: u64,
+    /// Who says so, in words.
+    pub(crate) source: String,
+}
+
+/// What the system and the control groups of this process leave: the smallest of all.
+pub(crate) fn free() -> Option<Free> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let system = Free {
+        bytes: kilobytes(&meminfo, "MemAvailable:")?,
+        source: "the system has it free".into(),
+    };
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = groups_leave(&groups, Path::new("/sys/fs/cgroup"));
+    groups
+        .into_iter()
+        .chain([system])
+        .min_by_key(|free| free.bytes)
+}
+
+/// Memory of a GPU in bytes: in use and free, as `nvidia-smi` tells.
+pub(crate) fn gpu(index: usize) -> Option<(u64, u64)> {
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let id = visible.split(',').map(str::trim).nth(index);
+    let id = id.filter(|id| !id.is_empty());
+    let query = [
+        "--query-gpu=memory.used,memory.free",
+        "--format=csv,noheader,nounits",
+    ];
+    let told = Command::new("nvidia-smi")
+        .args(query)
+        .args(["-i", id.unwrap_or(&index.to_string())])
+        .output()
+        .ok()
+        .filter(|told| told.status.success())?;
+    used_and_free(&String::from_utf8_lossy(&told.stdout))
+}
+
+/// One line of `nvidia-smi` in MiB.
+fn used_and_free(line: &str) -> Option<(u64, u64)> {
+    let (used, free) = line.trim().split_once(',')?;
+    let bytes = |text: &str| Some(text.trim().parse::<u64>().ok()? << 20);
+    Some((bytes(used)?, bytes(free)?))
+}
+
+/// The value of a line `NAME  123 kB`, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let number = line.trim().strip_suffix("kB")?.trim();
+    Some(number.parse::<u64>().ok()? * 1024)
+}
+
+/// What the memory control groups named in `/proc/self/cgroup` leave, of version 2 or 1, below their mount
+/// point; a limit of a group above holds for those within it.
+fn groups_leave(groups: &str, mounted: &Path) -> Vec<Free> {
+    let mut found = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let (root, version) = match controllers {
+            "" => (mounted.to_path_buf(), &TWO),
+            one if one.split(',').any(|name| name == "memory") => (mounted.join("memory"), &ONE),
+            _ => continue,
+        };
+        // In a container the path may be that of the host, of which only the root is there.
+        let mut dir: PathBuf = root.join(path.trim_start_matches('/'));
+        loop {
+            found.extend(version.leaves(&dir));
+            if dir == root || !dir.pop() {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// Files of a version of control groups.
+struct Version {
+    limit: &'static str,
+    usage: &'static str,
+    /// Cached file pages in `memory.stat`, which are given up before the limit is hit.
+    cached: &'static str,
+}
+
+const TWO: Version = Version {
+    limit: "memory.max",
+    usage: "memory.current",
+    cached: "inactive_file ",
+};
+const ONE: Version = Version {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cached: "total_inactive_file ",
+};
+
+impl Version {
+    fn leaves(&self, dir: &Path) -> Option<Free> {
+        let text = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+        // Without a limit it is the word `max`, or in version 1 a number as large as can be.
+        let limit: u64 = text(self.limit)?.trim().parse().ok()?;
+        let usage: u64 = text(self.usage)?.trim().parse().ok()?;
+        let stat = text("memory.stat").unwrap_or_default();
+        let cached = stat.lines().find_map(|line| line.strip_prefix(self.cached));
+        let cached: u64 = cached
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        (limit < 1 << 60).then(|| Free {
+            bytes: limit.saturating_sub(usage.saturating_sub(cached)),
+            source: format!("the control group {} leaves it", dir.display()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("8G", 8_000_000_000),
+            ("8GB", 8_000_000_000),
+            ("1.5GiB", 3 << 29),
+            ("512Mi", 512 << 20),
+            ("64k", 64_000),
+            ("1234", 1234),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+        for text in ["", "G", "8X", "-1G", "0", "1e30T", "8 G", "iB"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_has_memory_and_the_system_leaves_some() {
+        let before = resident().unwrap();
+        assert!(before.now > 1 << 20 && before.peak >= before.now / 2);
+        assert!(free().unwrap().bytes > 0);
+        // 64 MiB that are touched are seen.
+        let touched = std::hint::black_box(vec![1u8; 64 << 20]);
+        assert!(resident().unwrap().peak >= before.now + (32 << 20));
+        drop(touched);
+    }
+
+    #[test]
+    fn the_tightest_control_group_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |at: &str, files: &[(&str, &str)]| {
+            let group = dir.path().join(at);
+            std::fs::create_dir_all(&group).unwrap();
+            for (name, text) in files {
+                std::fs::write(group.join(name), text).unwrap();
+            }
+        };
+        let least = |groups: &str| {
+            let found = groups_leave(groups, dir.path());
+            found.into_iter().map(|free| free.bytes).min()
+        };
+        assert_eq!(least("0::/a/b\n"), None);
+        write("a/b", &[("memory.max", "max\n"), ("memory.current", "5\n")]);
+        assert_eq!(least("0::/a/b\n"), None);
+        // The group above has a limit; of what is in use, cached pages are given up first.
+        let stat = "anon 100\ninactive_file 300\nactive_file 7\n";
+        write(
+            "a",
+            &[
+                ("memory.max", "1000\n"),
+                ("memory.current", "600\n"),
+                ("memory.stat", stat),
+            ],
+        );
+        assert_eq!(least("0::/a/b\n"), Some(700));
+        assert_eq!(least("1:cpu:/x\n0::/a/b\n"), Some(700));
+        // Version 1, whose path is the host's.
+        let none = ("memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory", &[none, ("memory.usage_in_bytes", "1\n")]);
+        assert_eq!(least("4:memory:/docker/abc\n"), None);
+        let limit = ("memory.limit_in_bytes", "2000\n");
+        write("memory", &[limit, ("memory.usage_in_bytes", "500\n")]);
+        assert_eq!(least("4:memory:/docker/abc\n"), Some(1500));
+    }
+
+    #[test]
+    fn what_nvidia_smi_says_is_read() {
+        assert_eq!(
+            used_and_free("417, 81142\n"),
+            Some((417 << 20, 81142 << 20))
+        );
+        assert_eq!(used_and_free("[N/A], [N/A]\n"), None);
+        assert_eq!(used_and_free(""), None);
+    }
+}
