@@ -7,8 +7,9 @@ mod dialect;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use diffrep_state::NamedTensor;
+
 use self::dialect::{AVERAGED, BESIDE, Dialect, INTO_TEXT, STEPPED, WRAPPERS};
-use crate::names::NamedTensor;
 
 /// A tensor of a file that is not loaded, and why that is right.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! What a diffusion transformer is described by.
 
+use diffrep_state::NamedTensor;
 use diffrep_taps::{BlockIndex, TapInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, divides, layer_taps, within};
-use crate::names::NamedTensor;
 
 /// A diffusion transformer (Peebles & Xie 2023): a network on latents, whose blocks are modulated by
 /// timestep and class.

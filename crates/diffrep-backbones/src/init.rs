@@ -3,8 +3,9 @@
 use burn::module::Module;
 use burn::tensor::TensorData;
 use diffrep_rng::{Key, Stream};
+use diffrep_state::NamedTensor;
 
-use crate::names::{NamedTensor, named_tensors, with_state_dict};
+use crate::names::{named_tensors, with_state_dict};
 
 /// How the weights of a kind of network are drawn.
 #[derive(Clone, Copy, Debug)]

@@ -21,6 +21,7 @@ mod vit_config;
 pub use backbone::Backbone;
 pub use checkpoint::{CheckpointError, Left, Plan, plan};
 pub use config::{BackboneConfig, ConfigError};
+pub use diffrep_state::NamedTensor;
 pub use diffrep_taps::blocks_evaluated;
 pub use dit::{DiT, DiTBlock, FinalLayer, LabelEmbedder, Table, TimestepEmbedder, TimestepMlp};
 pub use dit_config::DiTConfig;
@@ -33,9 +34,7 @@ pub use mage::{
 };
 pub use mage_config::MageConfig;
 pub use mixed::{InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, Unit};
-pub use names::{
-    NamedTensor, is_statistic, named_tensors, parameter_count, state_dict, with_state_dict,
-};
+pub use names::{is_statistic, named_tensors, parameter_count, state_dict, with_state_dict};
 pub use normalised::Normalised;
 pub use resnet::{Basic, BlockKind, Bottleneck, Downsample, ResNet, ResNetConfig, Residual, Stem};
 pub use vit::{Attention, Block, Mlp, PatchEmbed, ViT};

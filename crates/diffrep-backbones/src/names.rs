@@ -1,7 +1,8 @@
 //! The one table between module paths here and state-dict keys of torchvision and timm.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::TensorData;
+use diffrep_state::NamedTensor;
 
 /// The state-dict key of a module path such as `ResNet.layers.0.1.Bottleneck.conv1.weight`.
 fn key(path: &[String]) -> String {
@@ -33,76 +34,20 @@ fn key(path: &[String]) -> String {
     key.join(".")
 }
 
-/// A tensor of a network by its state-dict key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedTensor {
-    /// Key in torchvision's or timm's state dict.
-    pub key: String,
-    /// Shape in PyTorch's layout, which is also ours.
-    pub shape: Vec<usize>,
-}
-
-impl NamedTensor {
-    /// Whether it is a running statistic of batch normalisation, which no gradient changes and
-    /// which does not count as a parameter.
-    pub fn is_statistic(&self) -> bool {
-        is_statistic(&self.key)
-    }
-}
-
 /// Whether a key or module path is that of a running statistic of batch normalisation.
 pub fn is_statistic(path: &str) -> bool {
     path.ends_with(".running_mean") || path.ends_with(".running_var")
 }
 
-struct Names {
-    path: Vec<String>,
-    found: Vec<NamedTensor>,
-    data: Option<Vec<TensorData>>,
-}
-
-impl ModuleVisitor for Names {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push(NamedTensor {
-            key: key(&self.path),
-            shape: param.dims().to_vec(),
-        });
-        if let Some(data) = &mut self.data {
-            data.push(param.val().into_data());
-        }
-    }
-}
-
-/// Every parameter and running statistic of a network of this crate, in module order.
+/// Every parameter and running statistic of a network of this crate, in module order, by its key in
+/// torchvision's or timm's state dict.
 pub fn named_tensors<M: Module>(network: &M) -> Vec<NamedTensor> {
-    let mut names = Names {
-        path: Vec::new(),
-        found: Vec::new(),
-        data: None,
-    };
-    network.visit(&mut names);
-    names.found
+    diffrep_state::named_tensors(network, key)
 }
 
 /// Every parameter and running statistic of a network of this crate with its values.
 pub fn state_dict<M: Module>(network: &M) -> Vec<(String, TensorData)> {
-    let mut names = Names {
-        path: Vec::new(),
-        found: Vec::new(),
-        data: Some(Vec::new()),
-    };
-    network.visit(&mut names);
-    let data = names.data.unwrap_or_default();
-    let keys = names.found.into_iter().map(|tensor| tensor.key);
-    keys.zip(data).collect()
+    diffrep_state::state_dict(network, key)
 }
 
 /// How many parameters a network of this crate has, as PyTorch counts them: without running
@@ -110,35 +55,9 @@ pub fn state_dict<M: Module>(network: &M) -> Vec<(String, TensorData)> {
 pub fn parameter_count<M: Module>(network: &M) -> usize {
     named_tensors(network)
         .iter()
-        .filter(|tensor| !tensor.is_statistic())
+        .filter(|tensor| !is_statistic(&tensor.key))
         .map(|tensor| tensor.shape.iter().product::<usize>())
         .sum()
-}
-
-struct Load<F> {
-    path: Vec<String>,
-    values: F,
-}
-
-impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match (self.values)(&key(&self.path)) {
-            None => param,
-            Some(data) => param.map(|old| {
-                assert_eq!(*data.shape(), old.shape(), "values of the wrong shape");
-                let tracked = old.is_require_grad();
-                Tensor::from_data(data, &old.device()).set_require_grad(tracked)
-            }),
-        }
-    }
 }
 
 /// The network with the tensors for which `values` has data replaced, one at a time.
@@ -149,10 +68,7 @@ impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<F> {
 ///
 /// When data has another shape than its tensor.
 pub fn with_state_dict<M: Module>(network: M, values: impl FnMut(&str) -> Option<TensorData>) -> M {
-    network.map(&mut Load {
-        path: Vec::new(),
-        values,
-    })
+    diffrep_state::with_state_dict(network, key, values)
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use tracing_subscriber::prelude::*;
 use crate::printer::Printer;
 use crate::tensorboard::EventFiles;
 
+#[global_allocator]
+static ALLOCATOR: process::LargePages = process::LargePages;
+
 /// How good a classifier is hidden inside a diffusion model?
 #[derive(Debug, Parser)]
 #[command(name = "diffrep", version, about, propagate_version = true)]

@@ -9,9 +9,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use diffrep_artifact::{create_dir_all, unix_now};
 use diffrep_train::metrics;
 use prost::Message;
 use tracing::field::{Field, Visit};
@@ -59,7 +59,7 @@ pub(crate) struct EventFiles {
 
 impl EventFiles {
     pub(crate) fn new(folder: &Path) -> Result<Self> {
-        diffrep_artifact::create_dir_all(folder).context(
+        create_dir_all(folder).context(
             "the folder of --tensorboard cannot be made\n\nhint: give a folder that you may write to",
         )?;
         Ok(Self {
@@ -87,7 +87,7 @@ impl EventFiles {
             }],
         };
         let record = Record {
-            wall_time: seconds(),
+            wall_time: unix_now() as f64,
             step: metric.step as i64,
             file_version: None,
             summary: Some(summary),
@@ -107,7 +107,7 @@ impl EventFiles {
         std::fs::create_dir_all(&folder)?;
         let name = format!(
             "events.out.tfevents.{}.diffrep.{}",
-            seconds() as u64,
+            unix_now(),
             std::process::id()
         );
         let mut file = File::options()
@@ -115,7 +115,7 @@ impl EventFiles {
             .append(true)
             .open(folder.join(name))?;
         file.write_all(&framed(&Record {
-            wall_time: seconds(),
+            wall_time: unix_now() as f64,
             file_version: Some("brain.Event:2".into()),
             ..Record::default()
         }))?;
@@ -139,11 +139,6 @@ fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
         .wrapping_add(0xa282_ead8)
-}
-
-fn seconds() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// A name that is one folder on every system.

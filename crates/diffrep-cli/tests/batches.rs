@@ -9,21 +9,22 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use diffrep_import::{WeightDtype, write};
-use diffrep_unet::{UNetConfig, random_network};
+use diffrep_unet::{Heads, UNetConfig, random_network};
 use serde_json::Value;
 
 use common::{MODEL, refuses, works};
 
 const DATA: &str = "fixtures/fashion-mnist";
 
-/// A network large enough that its maps, not the program, are what takes memory.
+/// A network of little work and large maps, so that these and not the program are what takes memory.
 fn middle(dir: &Path) -> String {
     let config = UNetConfig {
-        image_size: 64,
-        model_channels: 64,
-        channel_mult: vec![1.0, 2.0, 3.0],
+        image_size: 128,
+        model_channels: 32,
+        channel_mult: vec![1.0, 1.0, 1.0],
         num_res_blocks: 1,
         attention_resolutions: vec![4],
+        heads: Heads::Channels(32),
         ..UNetConfig::adm_256_uncond()
     };
     let network = random_network(&config, 0, &Device::flex()).unwrap();
@@ -37,21 +38,21 @@ fn the_peak_is_predicted() {
     let dir = tempfile::tempdir().unwrap();
     let model = middle(dir.path());
     let out = dir.path().join("store").display().to_string();
-    let setting = ["--t", "10", "--block", "9", "--pool", "2", "--limit", "64"];
+    let setting = ["--t", "10", "--block", "9", "--pool", "2", "--limit", "32"];
     let args = ["extract", DATA, "--checkpoint", &model, "--out", &out];
     let plan = |more: &[&str]| {
         works(&[&args[..], &setting, &["--dry-run"], more].concat())["plan"].clone()
     };
     let bytes = |plan: &Value, what: &str| plan[what].as_u64().unwrap() as f64;
     let mut measured = Vec::new();
-    for batch in ["4", "16"] {
+    for batch in ["4", "32"] {
         let plan = plan(&["--batch", batch]);
         let (told, found) = (
             bytes(&plan, "predicted_peak_bytes"),
             bytes(&plan, "measured_peak_bytes"),
         );
         let ratio = found / told;
-        assert!((0.7..1.3).contains(&ratio), "{found} of {told}: {plan}");
+        assert!((0.75..1.25).contains(&ratio), "{found} of {told}: {plan}");
         measured.push(found);
     }
     // Maps are what grows.

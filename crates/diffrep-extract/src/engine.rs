@@ -1,4 +1,3 @@
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +14,7 @@ use diffrep_store::{
 use diffrep_taps::{Condition, Encoder};
 use serde::Serialize;
 
+use crate::batch::{Batch, micro_batch};
 use crate::crew::Crew;
 use crate::noise::Noise;
 use crate::rows::{DRAW, FLIP, Row, Views};
@@ -23,13 +23,6 @@ use crate::setting::{SettingError, Settings};
 /// Version of the arithmetic of features, raised when kernels give other bits for the same network:
 /// 2 since wide convolutions are computed with packed weights, 3 since GELU is vectorised.
 const ARITHMETIC: u32 = 3;
-
-/// Images of `size` x `size` that go through the network together where nothing else is asked for: 16 small
-/// ones, fewer of more than 32 x 32 pixels, since maps of a large image fill the processor by themselves.
-pub fn micro_batch(size: usize) -> usize {
-    const IMAGES: usize = 16;
-    (IMAGES * 32 * 32 / (size * size).max(1)).clamp(1, IMAGES)
-}
 
 /// Why an extraction stops.
 #[derive(Debug, thiserror::Error)]
@@ -64,18 +57,6 @@ pub struct Noising {
     pub seed: u64,
     /// Which of several noises per image; the first one where [`Views`] say that there are more.
     pub draw: u32,
-}
-
-/// How many rows go through the network together. Every batch has the same shape, the last one filled up with
-/// its last row: an image meets the same arithmetic whatever else is extracted, and kernels that are tuned by
-/// shape are tuned once. On burn's flex backend a batch of any size gives the same bits.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// [`micro_batch`] of the network's images without it.
-    pub rows: Option<NonZeroUsize>,
-    /// What was found out about it, such as the memory that it takes, for those who read the store; nothing
-    /// where it is null. Changes no number.
-    pub note: serde_json::Value,
 }
 
 /// A job: everything that determines the numbers but the encoder's weights, which `encoder_hash`
@@ -202,48 +183,6 @@ pub fn features<E: Encoder>(
 }
 
 impl Extraction<'_> {
-    /// How many rows go through the network together.
-    fn together(&self) -> usize {
-        match self.batch.rows {
-            Some(rows) => rows.get(),
-            None => micro_batch(self.preprocess.size),
-        }
-    }
-
-    /// How many batches are computed side by side: [`workers`](Self::workers), or 1 for large images.
-    pub fn side_by_side(&self) -> usize {
-        // Operators on maps of a large image keep all threads busy, and two images at once would
-        // share the cache: measured, 1.2 times slower.
-        match micro_batch(self.preprocess.size) {
-            1 => 1,
-            _ => self.workers.max(1),
-        }
-    }
-
-    /// Computes a batch of the first rows for each worker and keeps nothing: what a job takes of time and memory
-    /// at once. Gives the number of rows.
-    ///
-    /// # Errors
-    ///
-    /// As [`features`].
-    pub fn rehearse<E: Encoder + Sync>(
-        &self,
-        encoder: &E,
-        device: &Device,
-    ) -> Result<usize, ExtractError> {
-        let (rows, together) = (self.rows(), self.together());
-        let rows: Vec<usize> = (0..self.side_by_side() * together)
-            .map(|row| row % rows)
-            .collect();
-        let parts: Vec<&[usize]> = rows.chunks(together).collect();
-        self.crew().map(
-            &parts,
-            |part| features(encoder, self, part, device).map(drop),
-            |_| (),
-        )?;
-        Ok(rows.len())
-    }
-
     /// How many rows the images have together.
     pub fn rows(&self) -> usize {
         self.dataset.len() * self.views.count()
@@ -482,10 +421,6 @@ impl Extraction<'_> {
             writer.write_shard(shard, &data)?;
         }
         Ok(writer.leave()?.iter().map(|shard| shard.rows()).sum())
-    }
-
-    fn crew(&self) -> Crew {
-        Crew::new(self.side_by_side())
     }
 
     /// The features of one shard; `on` hears of the rows of each micro-batch.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
 mod crew;
 mod engine;
 mod noise;
@@ -8,9 +9,8 @@ mod rows;
 mod setting;
 mod shelf;
 
-pub use engine::{
-    Batch, ExtractError, Extraction, Noising, features, forwards, is_current, micro_batch,
-};
+pub use batch::{Batch, micro_batch};
+pub use engine::{ExtractError, Extraction, Noising, features, forwards, is_current};
 pub use noise::{Noise, NoiseFile};
 pub use pixels::Pixels;
 pub use rows::{DRAW, FLIP, Views};

@@ -12,7 +12,7 @@ use diffrep_extract::{Batch, Extraction, Noising, Setting, Settings, features};
 use diffrep_schedule::Schedule;
 use diffrep_store::Store;
 use diffrep_taps::{Encoder, TapSet};
-use diffrep_unet::blocks_evaluated;
+use diffrep_unet::{UNetConfig, blocks_evaluated, random_network};
 
 use common::{bits, dataset, dataset_of, job, network, settings};
 
@@ -50,15 +50,30 @@ fn any_batch_and_any_number_of_threads_give_the_same_bits() {
 /// shape it is, the bits are the same.
 #[test]
 fn a_batch_of_any_shape_gives_the_same_bits() {
-    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(23));
-    // Frozen networks are packed for extraction.
-    for network in [network.clone(), network.packed()] {
+    let (mini, schedule, dataset) = (network(), Schedule::linear(1000), dataset(23));
+    // Frozen networks are packed for extraction, which from 128 channels on brings in other kernels.
+    let wide = UNetConfig {
+        image_size: 32,
+        in_channels: 1,
+        model_channels: 128,
+        num_res_blocks: 1,
+        channel_mult: vec![1.0, 1.0],
+        attention_resolutions: vec![2],
+        ..UNetConfig::adm_256_uncond()
+    };
+    let wide = random_network(&wide, 0, &Device::flex()).unwrap().packed();
+    let cases = [
+        (mini.clone(), 23, &[1, 2, 5, 23, 40][..]),
+        (mini.packed(), 23, &[1, 2, 5, 23, 40]),
+        (wide, 7, &[1, 3, 7]),
+    ];
+    for (network, rows, shapes) in cases {
         let settings = settings(&network, &schedule);
         let usual = job(&dataset, &settings, &schedule);
         let device = Device::flex();
-        let rows: Vec<usize> = (0..23).collect();
+        let rows: Vec<usize> = (0..rows).collect();
         let whole = features(&network, &usual, &rows, &device).unwrap();
-        for shape in [1, 2, 5, 23, 40] {
+        for &shape in shapes {
             let job = Extraction {
                 batch: Batch {
                     rows: NonZeroUsize::new(shape),

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::TensorData;
+use diffrep_state::{NamedTensor, named_tensors, state_dict, with_state_dict};
 use diffrep_taps::BlockIndex;
 
 use crate::HeadError;
@@ -36,75 +37,11 @@ fn name(path: &[String], blocks: &[BlockIndex]) -> String {
     }
 }
 
-struct Names<'a, F> {
-    path: Vec<String>,
-    blocks: &'a [BlockIndex],
-    each: F,
-}
-
-impl<F: FnMut(String, TensorData)> ModuleVisitor for Names<'_, F> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        (self.each)(name(&self.path, self.blocks), param.val().into_data());
-    }
-}
-
 /// Every parameter of a head, or of feedback layers, with its values, by name; `blocks` are those the
 /// head reads.
 pub fn parameters<M: Module>(module: &M, blocks: &[BlockIndex]) -> BTreeMap<String, TensorData> {
-    let mut found = BTreeMap::new();
-    module.visit(&mut Names {
-        path: Vec::new(),
-        blocks,
-        each: |name, data| {
-            found.insert(name, data);
-        },
-    });
-    found
-}
-
-struct Replace<'a> {
-    path: Vec<String>,
-    blocks: &'a [BlockIndex],
-    state: BTreeMap<String, TensorData>,
-    wrong: Vec<String>,
-}
-
-impl ModuleMapper for Replace<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = name(&self.path, self.blocks);
-        let expected = param.dims().to_vec();
-        match self.state.remove(&name) {
-            Some(data) if data.shape().to_vec() == expected => {
-                let device = param.device();
-                param.map(|old| {
-                    let tracked = old.is_require_grad();
-                    Tensor::from_data(data, &device).set_require_grad(tracked)
-                })
-            }
-            Some(data) => {
-                let found = data.shape().to_vec();
-                self.wrong
-                    .push(format!("`{name}` is {found:?} instead of {expected:?}"));
-                param
-            }
-            None => {
-                self.wrong.push(format!("`{name}` is missing"));
-                param
-            }
-        }
-    }
+    let found = state_dict(module, |path| name(path, blocks));
+    found.into_iter().collect()
 }
 
 /// The head, or feedback layers, with all parameters replaced by those of `state`, by name.
@@ -115,23 +52,29 @@ impl ModuleMapper for Replace<'_> {
 pub fn load_state<M: Module>(
     module: M,
     blocks: &[BlockIndex],
-    state: BTreeMap<String, TensorData>,
+    mut state: BTreeMap<String, TensorData>,
 ) -> Result<M, HeadError> {
-    let mut replace = Replace {
-        path: Vec::new(),
-        blocks,
-        state,
-        wrong: Vec::new(),
-    };
-    let module = module.map(&mut replace);
-    let left = replace
-        .state
-        .keys()
-        .map(|name| format!("`{name}` is unused"));
-    let wrong: Vec<String> = replace.wrong.iter().cloned().chain(left).collect();
-    if wrong.is_empty() {
-        Ok(module)
-    } else {
-        Err(HeadError::State(wrong.join(", ")))
+    let name = |path: &[String]| name(path, blocks);
+    let wanted = named_tensors(&module, name);
+    let mut wrong = Vec::new();
+    for NamedTensor { key, shape } in &wanted {
+        match state.get(key).map(|data| data.shape().to_vec()) {
+            None => wrong.push(format!("`{key}` is missing")),
+            Some(found) if found != *shape => {
+                wrong.push(format!("`{key}` is {found:?} instead of {shape:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let left = |key: &&String| !wanted.iter().any(|tensor| tensor.key == **key);
+    wrong.extend(
+        state
+            .keys()
+            .filter(left)
+            .map(|key| format!("`{key}` is unused")),
+    );
+    match wrong.is_empty() {
+        true => Ok(with_state_dict(module, name, |key| state.remove(key))),
+        false => Err(HeadError::State(wrong.join(", "))),
     }
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{Bytes, DType, TensorData};
 use diffrep_artifact::{ArtifactError, Sha256Hex};
 use pytorch_reader::PytorchReader;
 use serde::Serialize;
@@ -201,8 +201,13 @@ impl RawCheckpoint {
             && info.dtype == Dtype::F32
             && bytes.len() == 4 * info.shape.iter().product::<usize>()
         {
-            // Most of what is read: no second copy in memory.
-            return Ok(TensorData::from_bytes_vec(
+            // Most of what is read: no second copy in memory. `from_bytes_vec` makes one of all that was not
+            // allocated for the widest type, though allocators give large blocks no smaller alignment.
+            let bytes = match bytes.as_ptr().cast::<f32>().is_aligned() {
+                true => Bytes::from_elems(bytes),
+                false => Bytes::from_bytes_vec(bytes),
+            };
+            return Ok(TensorData::from_bytes(
                 bytes,
                 info.shape.clone(),
                 DType::F32,

@@ -7,8 +7,8 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use diffrep_artifact::{Sha256Hex, write_atomic_hashed};
-use diffrep_backbones::{Backbone, named_tensors};
-use diffrep_unet::{UNet, named_parameters};
+use diffrep_backbones::Backbone;
+use diffrep_unet::UNet;
 use half::{bf16, f16};
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ pub fn write(
         !network.is_packed(),
         "the weights of a packed network are not in its parameters any more"
     );
-    let entries = named_parameters(network)
+    let entries = diffrep_unet::named_tensors(network)
         .into_iter()
         .map(|parameter| Entry {
             dtype: dtype.of(&parameter.key),
@@ -91,7 +91,7 @@ pub fn write_backbone(
     dtype: WeightDtype,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Sha256Hex, ImportError> {
-    let entries = named_tensors(network)
+    let entries = diffrep_backbones::named_tensors(network)
         .into_iter()
         .map(|tensor| Entry {
             dtype: match tensor.shape.len() {

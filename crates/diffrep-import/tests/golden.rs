@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use diffrep_import::{RawCheckpoint, load, read_arch};
 use diffrep_taps::{Condition, Encoder, TapSet};
-use diffrep_unet::{UNet, blocks_evaluated, named_parameters, parameter_count};
+use diffrep_unet::{UNet, blocks_evaluated, named_tensors, parameter_count};
 
 /// Allowed largest error of a block, relative to its largest value. Both sides compute in f32 with
 /// sums in different orders.
@@ -50,7 +50,7 @@ fn open(folder: &Path, weights: &str, case: &str) -> Case {
     let imported = load(&folder.join(weights), Some(config), &device).unwrap();
     assert!(imported.report.is_complete());
     let network = imported.network;
-    let real: usize = named_parameters(&network)
+    let real: usize = named_tensors(&network)
         .iter()
         .map(|p| p.shape.iter().product::<usize>())
         .sum();

@@ -17,14 +17,14 @@ pub use config::{
     BlockSpec, Blocks, ConfigError, FirstStageConfig, LayerKind, LayerSpec, TextConfig, TextGelu,
     UNetConfig,
 };
+pub use diffrep_state::NamedTensor;
 pub use first_stage::{
     Downsampler, FirstStage, FirstStageEncoder, Level, MapAttention, Middle, Moments,
 };
 pub use latent::{Latent, Latents};
 pub use layers::{Conv2d, Embedding, GroupNorm, LayerNorm, Linear};
 pub use names::{
-    Named, NamedTensor, Naming, named_tensors, parameter_count, randomised, state_dict,
-    with_state_dict,
+    Named, Naming, named_tensors, parameter_count, randomised, state_dict, with_state_dict,
 };
 pub use res_block::ResBlock;
 pub use text::{Embeddings, SelfAttention, TextEncoder, TextLayer, TextLayers, TextMlp, TextModel};

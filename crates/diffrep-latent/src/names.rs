@@ -1,9 +1,10 @@
 //! The one table between module paths here and state-dict keys of diffusers and transformers, and
 //! what is done by those keys.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::TensorData;
 use diffrep_rng::{Key, Stream};
+use diffrep_state::NamedTensor;
 
 /// What the names of a network's parameters depend on beside their place in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,63 +53,17 @@ impl Naming {
     }
 }
 
-/// A parameter by its state-dict key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedTensor {
-    /// Key in the state dict of diffusers or transformers.
-    pub key: String,
-    /// Shape in PyTorch's layout, which is also ours.
-    pub shape: Vec<usize>,
-}
-
-struct Names {
-    path: Vec<String>,
-    naming: Naming,
-    found: Vec<NamedTensor>,
-    data: Option<Vec<TensorData>>,
-}
-
-impl ModuleVisitor for Names {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push(NamedTensor {
-            key: self.naming.key(&self.path),
-            shape: param.lazy_shape().to_vec(),
-        });
-        if let Some(data) = &mut self.data {
-            data.push(param.val().into_data());
-        }
-    }
-}
-
-fn visit<M: Named>(network: &M, data: Option<Vec<TensorData>>) -> Names {
-    let mut names = Names {
-        path: Vec::new(),
-        naming: network.naming(),
-        found: Vec::new(),
-        data,
-    };
-    network.visit(&mut names);
-    names
-}
-
-/// Every parameter of a network of this crate, in module order.
+/// Every parameter of a network of this crate, in module order, by its key in the state dict of diffusers or
+/// transformers.
 pub fn named_tensors<M: Named>(network: &M) -> Vec<NamedTensor> {
-    visit(network, None).found
+    let naming = network.naming();
+    diffrep_state::named_tensors(network, |path| naming.key(path))
 }
 
 /// Every parameter of a network of this crate with its values.
 pub fn state_dict<M: Named>(network: &M) -> Vec<(String, TensorData)> {
-    let names = visit(network, Some(Vec::new()));
-    let keys = names.found.into_iter().map(|tensor| tensor.key);
-    keys.zip(names.data.unwrap_or_default()).collect()
+    let naming = network.naming();
+    diffrep_state::state_dict(network, |path| naming.key(path))
 }
 
 /// How many parameters a network of this crate has.
@@ -120,35 +75,6 @@ pub fn parameter_count<M: Named>(network: &M) -> usize {
         .sum()
 }
 
-struct Load<F> {
-    path: Vec<String>,
-    naming: Naming,
-    values: F,
-}
-
-impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match (self.values)(&self.naming.key(&self.path)) {
-            None => param,
-            Some(data) => {
-                let shape = param.lazy_shape();
-                assert_eq!(*data.shape(), shape, "values of the wrong shape");
-                let values = Tensor::from_data(data, &param.lazy_device());
-                let id = param.id;
-                param.transform_for_load(values, id)
-            }
-        }
-    }
-}
-
 /// The network with the parameters for which `values` has data replaced, one at a time.
 ///
 /// # Panics
@@ -156,11 +82,7 @@ impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<F> {
 /// When data has another shape than its parameter.
 pub fn with_state_dict<M: Named>(network: M, values: impl FnMut(&str) -> Option<TensorData>) -> M {
     let naming = network.naming();
-    network.map(&mut Load {
-        path: Vec::new(),
-        naming,
-        values,
-    })
+    diffrep_state::with_state_dict(network, |path| naming.key(path), values)
 }
 
 /// The network with every parameter drawn anew, as a function of (seed, parameter) alone:

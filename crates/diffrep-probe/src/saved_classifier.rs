@@ -9,7 +9,7 @@ use diffrep_artifact::write_bytes_atomic;
 use diffrep_datasets::Preprocess;
 use diffrep_heads::{HeadSpec, load_state, parameters};
 use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind, Target};
-use diffrep_unet::{UNet, named_parameters, state_dict, with_state_dict};
+use diffrep_unet::{UNet, named_tensors, state_dict, with_state_dict};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -213,7 +213,7 @@ impl SavedClassifier {
             .map(|layers| load_state(layers, &[], std::mem::take(feedback)))
             .transpose()?;
         if matches!(info.tune, Tune::Encoder { .. }) {
-            let expected = named_parameters(&network.encoder);
+            let expected = named_tensors(&network.encoder);
             let fits = expected.iter().all(|parameter| {
                 let found = encoder.get(&parameter.key);
                 found.is_some_and(|data| data.shape().to_vec() == parameter.shape)

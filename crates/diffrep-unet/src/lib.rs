@@ -21,12 +21,13 @@ pub use config::{
     AttentionOrder, BlockSpec, Blocks, ClassifierPool, ConfigError, Details, Direction, Heads,
     Kind, LayerSpec, Resample, UNetConfig,
 };
+pub use diffrep_state::NamedTensor;
 pub use flops::{flops, flops_up_to};
 pub use forward_memory::{ForwardMemory, forward_memory};
 pub use head::{AttentionHead, Head, MapHead, SpatialHead};
 pub use layers::{Conv1d, Conv2d, GroupNorm, Linear};
 pub use memory::{TrainingMemory, training_memory};
-pub use names::{NamedParameter, named_parameters, state_dict, with_state_dict};
+pub use names::{named_tensors, state_dict, with_state_dict};
 pub use precision::Precision;
 pub use random::{initial_network, random_network};
 pub use reference::ReferenceArgs;

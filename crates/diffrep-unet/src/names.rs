@@ -1,7 +1,7 @@
 //! The one table between module paths here and state-dict keys of the reference.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::TensorData;
+use diffrep_state::NamedTensor;
 
 use crate::UNet;
 use crate::config::{ClassifierPool, Kind, UNetConfig};
@@ -46,100 +46,14 @@ fn key(path: &[String], config: &UNetConfig) -> String {
     key.join(".")
 }
 
-/// A parameter by its state-dict key.
-#[derive(Clone, Debug)]
-pub struct NamedParameter {
-    /// Key in the reference's state dict.
-    pub key: String,
-    /// Shape in PyTorch's layout, which is also ours.
-    pub shape: Vec<usize>,
-    /// burn's id of the parameter.
-    pub id: ParamId,
-}
-
-struct Names<'a> {
-    path: Vec<String>,
-    config: &'a UNetConfig,
-    found: Vec<NamedParameter>,
-    data: Option<Vec<TensorData>>,
-}
-
-impl ModuleVisitor for Names<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push(NamedParameter {
-            key: key(&self.path, self.config),
-            shape: param.dims().to_vec(),
-            id: param.id,
-        });
-        if let Some(data) = &mut self.data {
-            data.push(param.val().into_data());
-        }
-    }
-}
-
-/// Every parameter of a network, in module order.
-pub fn named_parameters(network: &UNet) -> Vec<NamedParameter> {
-    let mut names = Names {
-        path: Vec::new(),
-        config: network.config(),
-        found: Vec::new(),
-        data: None,
-    };
-    network.visit(&mut names);
-    names.found
+/// Every parameter of a network, in module order, by its key in the reference's state dict.
+pub fn named_tensors(network: &UNet) -> Vec<NamedTensor> {
+    diffrep_state::named_tensors(network, |path| key(path, network.config()))
 }
 
 /// Every parameter of a network with its values.
 pub fn state_dict(network: &UNet) -> Vec<(String, TensorData)> {
-    let mut names = Names {
-        path: Vec::new(),
-        config: network.config(),
-        found: Vec::new(),
-        data: Some(Vec::new()),
-    };
-    network.visit(&mut names);
-    let data = names.data.unwrap_or_default();
-    names
-        .found
-        .into_iter()
-        .map(|parameter| parameter.key)
-        .zip(data)
-        .collect()
-}
-
-struct Load<'a, F> {
-    path: Vec<String>,
-    config: &'a UNetConfig,
-    values: F,
-}
-
-impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<'_, F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match (self.values)(&key(&self.path, self.config)) {
-            None => param,
-            Some(data) => param.map(|old| {
-                assert_eq!(*data.shape(), old.shape(), "values of the wrong shape");
-                let tracked = old.is_require_grad();
-                Tensor::from_data(data, &old.device()).set_require_grad(tracked)
-            }),
-        }
-    }
+    diffrep_state::state_dict(network, |path| key(path, network.config()))
 }
 
 /// The network with the parameters for which `values` has data replaced, one at a time.
@@ -149,9 +63,5 @@ impl<F: FnMut(&str) -> Option<TensorData>> ModuleMapper for Load<'_, F> {
 /// When data has another shape than its parameter.
 pub fn with_state_dict(network: UNet, values: impl FnMut(&str) -> Option<TensorData>) -> UNet {
     let config = network.config().clone();
-    network.map(&mut Load {
-        path: Vec::new(),
-        config: &config,
-        values,
-    })
+    diffrep_state::with_state_dict(network, |path| key(path, &config), values)
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, TensorData};
 use diffrep_rng::{Key, Stream};
 
 use crate::config::{ClassifierPool, ConfigError, Kind, UNetConfig};
-use crate::{UNet, named_parameters, with_state_dict};
+use crate::{UNet, named_tensors, with_state_dict};
 
 /// A network in which every layer has PyTorch's default initialisation, the layers that a
 /// training would start at zero included: with those at zero a residual block would pass its input
@@ -22,7 +22,7 @@ pub fn random_network(
     device: &Device,
 ) -> Result<UNet, ConfigError> {
     let network = config.init(device)?;
-    let parameters = named_parameters(&network);
+    let parameters = named_tensors(&network);
     let shapes: HashMap<&str, &[usize]> = parameters
         .iter()
         .map(|p| (p.key.as_str(), p.shape.as_slice()))
@@ -74,7 +74,7 @@ pub fn initial_network(
     device: &Device,
 ) -> Result<UNet, ConfigError> {
     let network = random_network(config, seed, device)?;
-    let shapes: HashMap<String, Vec<usize>> = named_parameters(&network)
+    let shapes: HashMap<String, Vec<usize>> = named_tensors(&network)
         .into_iter()
         .map(|parameter| (parameter.key, parameter.shape))
         .collect();

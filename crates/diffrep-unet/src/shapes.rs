@@ -31,7 +31,7 @@ pub struct ParameterShape {
 }
 
 /// Every parameter of the network that `config` describes, in module order: the order of
-/// [`named_parameters`](crate::named_parameters).
+/// [`named_tensors`](crate::named_tensors).
 ///
 /// # Errors
 ///
@@ -199,7 +199,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::{Heads, named_parameters};
+    use crate::{Heads, named_tensors};
 
     /// Real networks of every kind have exactly these parameters, in this order.
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         });
         for config in configs {
             let network = config.init(&Device::flex()).unwrap();
-            let real: Vec<_> = named_parameters(&network)
+            let real: Vec<_> = named_tensors(&network)
                 .into_iter()
                 .map(|p| (p.key, p.shape))
                 .collect();

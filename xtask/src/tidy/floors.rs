@@ -9,7 +9,8 @@ use crate::tree::Tree;
 const FLOORS: [&[&str]; 7] = [
     &["rng", "artifact"],
     &[
-        "stats", "datasets", "fetch", "cka", "store", "report", "taps", "ops", "schedule", "fid",
+        "stats", "datasets", "fetch", "cka", "store", "report", "state", "taps", "ops", "schedule",
+        "fid",
     ],
     &["plan", "pool", "unet", "backbones", "latent"],
     &["heads", "train", "sample"],

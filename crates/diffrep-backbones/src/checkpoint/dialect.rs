@@ -1,6 +1,6 @@
 //! What publishers call the parts of a network, and what they keep beside it.
 
-use crate::names::NamedTensor;
+use diffrep_state::NamedTensor;
 
 /// Modules in which trainers wrap a network, and keys under which files keep it.
 pub(super) const WRAPPERS: [&str; 18] = [

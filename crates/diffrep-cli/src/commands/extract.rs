@@ -295,6 +295,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     .batching(args.batch)?;
     let asked = args.batch.is_some() || args.memory_limit.is_some();
     let job = Extraction {
+        encoder_hash: batch::named(&job, &network, batching.batch),
         batch: Batch {
             rows: NonZeroUsize::new(batching.batch),
             note: if asked {

@@ -64,6 +64,17 @@ impl Batching {
     }
 }
 
+/// The encoder's name in the key of a store. A U-Net gives the same bits in a batch of any shape; of another network
+/// that is not known, and an unusual shape is part of its name.
+pub(super) fn named(job: &Extraction<'_>, network: &AnyEncoder, batch: usize) -> String {
+    let name = &job.encoder_hash;
+    match network {
+        AnyEncoder::Diffusion(_) => name.clone(),
+        _ if batch == micro_batch(job.preprocess.size) => name.clone(),
+        _ => format!("{name}, {batch} at once"),
+    }
+}
+
 /// What is in use at the peak, by the shapes of maps.
 #[derive(Clone, Copy, Debug)]
 struct Model {
