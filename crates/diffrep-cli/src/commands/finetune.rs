@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
+use diffrep_artifact::{Lock, create_dir_all, remove_stale_temps, write_json_atomic};
 use diffrep_datasets::{Dataset, Split, View, balanced_subset};
 use diffrep_heads::FeedbackSpec;
 use diffrep_import::{load, read_arch};
@@ -286,6 +286,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     let out = args.out.as_deref().context("--out is missing")?;
     create_dir_all(out)?;
     let _lock = Lock::acquire(out)?;
+    remove_stale_temps(out)?;
     let mut determines = serde_json::json!({
         "encoder": name, "schedule": noise, "preprocess": preprocess,
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
