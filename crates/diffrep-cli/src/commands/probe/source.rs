@@ -402,7 +402,10 @@ mod tests {
         let all = Part::all(&source);
         assert_eq!((all.len(), all.rows_each()), (10, 3));
         assert_eq!(all.image_labels()[..4], [0, 1, 0, 1]);
-        assert_eq!(read(&Part::to_choose_on(&source))[..4], [0.0, 3.0, 6.0, 9.0]);
+        assert_eq!(
+            read(&Part::to_choose_on(&source))[..4],
+            [0.0, 3.0, 6.0, 9.0]
+        );
         let one = all.few(Few::PerClass(1), 5).unwrap();
         assert_eq!((one.len(), read(&one).len()), (2, 6), "images are counted");
         let (train, validation) = Part::hold_out(&source).unwrap();
