@@ -93,6 +93,7 @@ fn changed(size: u64, change: Option<Direction>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Heads;
 
     #[test]
     fn the_paper_s_network_takes_what_was_measured_by_others() {
@@ -122,6 +123,7 @@ mod tests {
             num_res_blocks: 1,
             attention_resolutions: Vec::new(),
             channel_mult: vec![1.0],
+            heads: Heads::Channels(32),
             ..UNetConfig::adm_256_uncond()
         };
         let embedding = 32 * 128 + 128 * 128;
