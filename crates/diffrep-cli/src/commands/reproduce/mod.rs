@@ -15,6 +15,7 @@ mod pictures;
 mod plan;
 mod probe;
 pub(crate) mod protocol;
+mod reader;
 mod results;
 pub(crate) mod select;
 mod similarity;
@@ -36,7 +37,7 @@ use diffrep_import::load;
 use diffrep_plan::{DataSource, Described, PAPER, Plan, PlannedBackbone, Published, Roots};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
-use diffrep_probe::{Progress, Splits, Study};
+use diffrep_probe::{Progress, Splits, Study, Subject};
 use diffrep_report::{Cell, Column, Table};
 use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
@@ -66,8 +67,8 @@ use crate::printer::Printer;
     diffrep reproduce figure1 --scale paper --device cuda:0 --launcher local --workers 4\n  \
     diffrep reproduce --scale paper --device cuda:0 --launcher slurm --workers 16 --gpus 1 --submit")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1 to figure7, table1, table2, table3, table6, ensemble,
-    /// select), or TOML files of your own, as for `diffrep run`; all that have the scale without it.
+    /// Experiments by name (figure1 to figure7, table1 to table4, table6, ensemble, select), or TOML
+    /// files of your own, as for `diffrep run`; all that have the scale without it.
     /// `smoke` is `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiments.
@@ -348,6 +349,18 @@ impl Ground {
             process,
             schedule: process.schedule()?,
         })
+    }
+
+    /// It, as a network that is studied.
+    fn reader<'a>(&'a self, place: &Place<'a>) -> reader::Reader<'a, UNet> {
+        reader::Reader {
+            study: self.study(place),
+            subject: Subject {
+                name: "diffusion".into(),
+                encoder: &self.network,
+                hash: self.sha256.to_string(),
+            },
+        }
     }
 
     /// A study on it, whose steps and features are shared with other experiments.
