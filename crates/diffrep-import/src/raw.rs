@@ -251,7 +251,8 @@ impl RawCheckpoint {
         match &self.source {
             Source::SafeTensors { file, ranges } => {
                 let [begin, end] = *ranges.get(&key).ok_or_else(lost)?;
-                let mut bytes = Vec::new();
+                // The header was held to the file's size, and so was this tensor's.
+                let mut bytes = Vec::with_capacity((end - begin) as usize);
                 let mut file = file;
                 file.seek(SeekFrom::Start(begin))
                     .and_then(|_| file.take(end - begin).read_to_end(&mut bytes))

@@ -144,11 +144,13 @@ fn inside_layer(
         LayerSpec::Attention { channels } => {
             let heads = config.heads.count(channels) as u64;
             let (map, scores) = (channels as u64 * pixels, heads * pixels * pixels);
+            // A softmax reads scores and writes weights; as single operators it holds one more in between.
+            let softmax = if fused { 2 } else { 3 };
             [
                 (1 + norm) * map,
                 // The input, queries, keys and values together, and each of them scaled or copied.
                 7 * map + scores,
-                6 * map + 3 * scores,
+                6 * map + softmax * scores,
             ]
             .into_iter()
             .max()

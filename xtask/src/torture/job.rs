@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::run::Runner;
+use crate::process;
 
 const MODEL: &str = "fixtures/mini/model.safetensors";
 const DATA: &str = "fixtures/fashion-mnist";
@@ -12,7 +13,7 @@ const DATA: &str = "fixtures/fashion-mnist";
 /// A network that trains in seconds.
 const SMALL: &str = r#"{
   "class": "UNetModel",
-  "image_size": 32,
+  "image_size": 16,
   "in_channels": 1,
   "model_channels": 32,
   "out_channels": 1,
@@ -24,6 +25,36 @@ const SMALL: &str = r#"{
   "resblock_updown": true
 }
 "#;
+
+/// An experiment of all steps that the large ones have: a sweep, finals, controls and a report.
+fn experiment() -> String {
+    let at = |path: &str| process::root().join(path).display().to_string();
+    format!(
+        r#"kind = "probe"
+name = "small"
+title = "Is everything whole?"
+
+[scales.small]
+checkpoint = "{}"
+data = "{}"
+timesteps = [10, 100]
+blocks = [3]
+pools = [2]
+sweep_train_per_class = 4
+sweep_validation_per_class = 4
+train_per_class = 6
+test_per_class = 6
+pixel_pools = [8]
+random_networks = 1
+random_networks_swept = 1
+seeds = [0, 1]
+recipe = "mini-sweep"
+sweep_recipe = "mini-sweep"
+"#,
+        at(MODEL),
+        at(DATA)
+    )
+}
 
 /// One command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,20 +122,30 @@ impl Job {
             ))
             .chain([out])
             .collect(),
-            Self::Reproduce => words("reproduce smoke --quiet --runs").chain([out]).collect(),
+            Self::Reproduce => words("reproduce")
+                .chain([at("small.toml")])
+                .chain(words("--scale small --quiet --runs"))
+                .chain([out])
+                .collect(),
         }
     }
 
-    /// Whether a file of its results holds times, which differ between runs; of those only the names are compared.
+    /// Whether a file of its results holds times, which differ between runs; of those only the names are compared,
+    /// and of tensors the values.
     pub(super) fn holds_times(self, name: &str) -> bool {
         match self {
             Self::Extract | Self::Probe | Self::Sample => false,
-            Self::Pretrain => name == "training.json",
+            Self::Pretrain => name == "training.json" || name == "checkpoint.safetensors",
             Self::Reproduce => {
                 let last = name.rsplit('/').next().unwrap_or(name);
-                last == "results.json" || last.starts_with("report.")
+                ["results.json", "cost.json"].contains(&last) || last.starts_with("report.")
             }
         }
+    }
+
+    /// Whether a file is deleted when it has served its purpose, before the job's end.
+    pub(super) fn passes(self, name: &str) -> bool {
+        self == Self::Reproduce && name.starts_with("features/sweep-")
     }
 
     /// Whether a file is written again and again while the job goes on.
@@ -150,6 +191,7 @@ pub(super) fn prepare(runner: &Runner) -> Result<()> {
         }
     }
     std::fs::write(work.join("small.json"), SMALL).context("writing small.json")?;
+    std::fs::write(work.join("small.toml"), experiment()).context("writing small.toml")?;
     Ok(())
 }
 

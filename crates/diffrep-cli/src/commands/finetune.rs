@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
+use diffrep_artifact::{Lock, create_dir_all, remove_stale_temps, write_json_atomic};
 use diffrep_datasets::{Dataset, Preprocess, Split, View, balanced_subset};
 use diffrep_heads::FeedbackSpec;
 use diffrep_import::{is_latent, load, read_arch};
@@ -413,6 +413,7 @@ fn train<E: TunableEncoder>(
     let out = args.out.as_deref().context("--out is missing")?;
     create_dir_all(out)?;
     let _lock = Lock::acquire(out)?;
+    remove_stale_temps(out)?;
     let mut determines = serde_json::json!({
         "encoder": name, "schedule": noise, "preprocess": preprocess,
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,

@@ -28,7 +28,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::Args;
-use diffrep_artifact::{Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now};
+use diffrep_artifact::{
+    Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, remove_stale_temps, unix_now,
+};
 use diffrep_datasets::{Dataset, Preprocess, Split, balanced_subset};
 use diffrep_extract::Setting;
 use diffrep_import::load;
@@ -224,10 +226,12 @@ fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
     let device = how.device.open()?;
     create_dir_all(&how.runs)?;
     let _lock = Lock::acquire(&how.runs)?;
+    clean(&how.runs, &["", "steps", "trainings", "samples"])?;
     for job in &ready {
         let (plan, scale) = (&job.plan, &job.scale);
         let dir = job.dir(&how.runs);
         create_dir_all(&dir)?;
+        clean(&dir, &["", "figures"])?;
         let place = Place {
             dir: &dir,
             shared: &how.runs,
@@ -262,6 +266,17 @@ fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
             lacking.len(),
             lacking.len() + ready.len()
         );
+    }
+    Ok(())
+}
+
+/// Removes from some folders in `dir` what a process that was killed had begun to write.
+fn clean(dir: &Path, folders: &[&str]) -> Result<()> {
+    for folder in folders {
+        let folder = dir.join(folder);
+        if folder.exists() {
+            remove_stale_temps(&folder)?;
+        }
     }
     Ok(())
 }
