@@ -16,6 +16,7 @@ Usage: cargo xtask bench NAME [--python PROGRAM] [-- ARGUMENTS OF THE SCRIPT]
 Names:
   extract     images per second of `diffrep extract`, mini network
   full-size   seconds per image of the paper's 256x256 network (after `cargo xtask parity --no-half`)
+  latent      seconds per image of Stable Diffusion 1.5 at full size against diffusers, which has to be there
   import      time and memory of opening its checkpoint (after the same)
   workers     images per second of one worker process and of two, mini network
   preprocess  decoding and centre crop of photographs against Pillow
@@ -25,6 +26,9 @@ Names:
 
 Prints JSON with every sample. Nothing else should run on the machine.
 ";
+
+/// Where the model of `latent` lies, which is written once.
+const LATENT: &str = "runs/latent-full-size";
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if crate::asks_for_help(arguments) {
@@ -45,6 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let (script, mut arguments): (&str, Vec<&str>) = match name.as_str() {
         "extract" => ("bench_extract.py", vec![]),
         "full-size" => ("bench_full_size.py", vec!["runs/parity"]),
+        "latent" => ("bench_latent.py", vec![LATENT]),
         "import" => ("bench_import.py", vec!["runs/parity"]),
         "workers" => ("bench_workers.py", vec![]),
         "preprocess" => ("bench_preprocess.py", vec![]),
@@ -59,6 +64,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     arguments.extend(passed_on.iter().map(String::as_str));
     let python = Python::new(python)?;
+    if name == "latent" && !process::root().join(LATENT).join("unet").is_dir() {
+        let status = process::status(&mut python.script(script, &["--write", LATENT]))?;
+        if !status.success() {
+            return Ok(process::exit_code(status));
+        }
+    }
     let built = match name.as_str() {
         "preprocess" => {
             let build = ["build", "--release", "--locked", "-p", "diffrep-datasets"];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{binary, process};
 
@@ -16,12 +16,14 @@ Usage: cargo xtask reproduce [--features LIST] [ARGUMENTS]
   --help           print this
 
 All other arguments go to `diffrep reproduce` as they are, which runs in the root of the workspace
-(paths are relative to it) and whose exit code is passed on.
+(paths are relative to it, but for experiment files of your own) and whose exit code is passed on.
 Everything after `--` goes there too: `cargo xtask reproduce -- --help` lists what it takes.
 
 Examples:
   cargo xtask reproduce --quick
   cargo xtask reproduce --features cuda figure2 --device cuda:0
+  cargo xtask reproduce --scale paper --dry-run
+  cargo xtask reproduce mine.toml --scale first
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
@@ -34,7 +36,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if !built.success() {
         return Ok(process::exit_code(built));
     }
-    let ran = process::status(&mut arguments.reproduce(&program))?;
+    let here = std::env::current_dir().context("the folder in which this runs is not known")?;
+    let ran = process::status(&mut arguments.reproduce(&program, &here))?;
     Ok(process::exit_code(ran))
 }
 
@@ -66,11 +69,19 @@ impl Arguments {
         Ok(parsed)
     }
 
-    fn reproduce(&self, program: &Path) -> Command {
+    /// Files of one's own lie where this runs, `here`; the command runs elsewhere.
+    fn reproduce(&self, program: &Path, here: &Path) -> Command {
+        let arguments = self.passed_on.iter().map(|argument| {
+            let file = here.join(argument);
+            match argument.ends_with(".toml") && file.is_file() {
+                true => file.into_os_string(),
+                false => argument.into(),
+            }
+        });
         let mut command = Command::new(program);
         command
             .arg("reproduce")
-            .args(&self.passed_on)
+            .args(arguments)
             .current_dir(process::root());
         command
     }
@@ -109,11 +120,22 @@ mod tests {
             build.ends_with("-p diffrep-cli --features cuda --features tch"),
             "{build}"
         );
-        let reproduce = arguments.reproduce(Path::new("target/release/diffrep"));
+        let program = Path::new("target/release/diffrep");
+        let reproduce = arguments.reproduce(program, Path::new("/elsewhere"));
         assert_eq!(
             process::shown(&reproduce),
             "diffrep reproduce --quick smoke --features"
         );
+    }
+
+    #[test]
+    fn files_of_ones_own_are_found_where_the_command_was_given() {
+        let here = process::root().join("crates/diffrep-plan");
+        let arguments = parse(&["experiments/select.toml", "absent.toml"]).unwrap();
+        let command = arguments.reproduce(Path::new("diffrep"), &here);
+        let given: Vec<_> = command.get_args().skip(1).collect();
+        let file = here.join("experiments/select.toml");
+        assert_eq!(given, [file.as_os_str(), "absent.toml".as_ref()]);
     }
 
     #[test]

@@ -119,6 +119,40 @@ fn heads_keep_to_their_own_block_and_timestep() {
 }
 
 #[test]
+fn every_contender_may_read_a_network_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, said) = twice("table4", dir.path());
+    skipped(
+        &said,
+        &["tune-null-text-seed0", "tune-guided-diffusion-seed0"],
+    );
+    let names: Vec<&str> = standings(&data).iter().map(|(name, _)| *name).collect();
+    let expected = ["null text", "learned text", "a text", "guided diffusion"];
+    assert_eq!(names, expected);
+    let entries = data["contenders"].as_array().unwrap();
+    let network = |i: usize| entries[i]["network"].as_str().unwrap_or_default();
+    assert!(
+        network(0).contains("sd1 at 16 x 16 pixels, told the empty text"),
+        "{data}"
+    );
+    assert!(network(1).contains("a text that is learned from the empty one"));
+    assert!(network(2).contains("24 x 24 pixels, told \"the cat\""));
+    assert_eq!(network(3), "", "it reads the experiment's own");
+    // The text of 77 tokens is trained beside the head, and moves the loss.
+    let parameters = |i: usize| entries[i]["scores"][0]["parameters"].as_u64().unwrap();
+    assert_eq!(parameters(1) - parameters(0), 77 * 24);
+    let loss = |i: usize| entries[i]["scores"][0]["curve"][5]["train_loss"].clone();
+    assert_ne!(loss(0), loss(1));
+    // All are compared on the same images.
+    assert!(entries.iter().skip(1).all(|one| one["ahead"]["n"] == 100));
+    let report = std::fs::read_to_string(dir.path().join("table4-smoke/report.md")).unwrap();
+    assert!(
+        report.contains("weights of Stable Diffusion here are random"),
+        "{report}"
+    );
+}
+
+#[test]
 fn crops_in_training_change_what_is_learned() {
     let dir = tempfile::tempdir().unwrap();
     let (data, said) = twice("table6", dir.path());
@@ -157,9 +191,16 @@ fn heads_are_carried_over_to_several_data_sets() {
 #[test]
 fn layers_are_compared_within_and_between_networks() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, _) = twice("figure6", dir.path());
+    let (data, said) = twice("figure6", dir.path());
     let comparisons = data["comparisons"].as_array().unwrap();
-    assert_eq!(comparisons.len(), 7);
+    assert_eq!(comparisons.len(), 8);
+    // Stable Diffusion is compared where it is, and what is not there is told.
+    assert_eq!(comparisons[7]["columns"].as_array().unwrap().len(), 9);
+    assert_eq!(data["left_out"][0], "one that is not there");
+    assert!(
+        said.contains("left out: there is no fixtures/latent/sd9"),
+        "{said}"
+    );
     for (index, row) in comparisons[0]["values"]
         .as_array()
         .unwrap()

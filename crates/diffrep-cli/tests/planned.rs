@@ -50,6 +50,7 @@ fn the_whole_paper_is_planned_on_a_machine_that_has_none_of_it() {
         "Table 1",
         "Table 2",
         "Table 3",
+        "Table 4",
         "Table 6",
         "Figure 1, Tables 7 to 9",
         "Figure 2",
@@ -62,7 +63,7 @@ fn the_whole_paper_is_planned_on_a_machine_that_has_none_of_it() {
         assert!(made.contains(&artefact), "{artefact} of {made:?}");
     }
     let besides = plan["besides"].to_string();
-    for artefact in ["Table 4", "Table 5", "Table 10"] {
+    for artefact in ["Table 5", "Table 10"] {
         assert!(besides.contains(artefact), "{besides}");
     }
     // Everything that is missing, once, with the way to it and who reads it.

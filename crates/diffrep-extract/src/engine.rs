@@ -248,7 +248,7 @@ impl Extraction<'_> {
     }
 
     /// Names the noise of a row, whatever its timestep.
-    fn noise_key(&self, row: Row) -> Key {
+    pub(crate) fn noise_key(&self, row: Row) -> Key {
         Key::new(self.noising.seed, Stream::Noise)
             .sample(self.dataset.noise_id(row.image))
             .draw(self.noising.draw.wrapping_add(row.draw))

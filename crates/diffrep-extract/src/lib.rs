@@ -3,6 +3,7 @@
 mod batch;
 mod crew;
 mod engine;
+mod latents;
 mod noise;
 mod pixels;
 mod rows;
@@ -11,6 +12,7 @@ mod shelf;
 
 pub use batch::{Batch, micro_batch};
 pub use engine::{ExtractError, Extraction, Noising, features, forwards, is_current};
+pub use latents::{FirstStageInfo, WithLatents};
 pub use noise::{Noise, NoiseFile};
 pub use pixels::Pixels;
 pub use rows::{DRAW, FLIP, Views};

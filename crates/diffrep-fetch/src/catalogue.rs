@@ -95,7 +95,7 @@ macro_rules! fashion_mnist {
     };
 }
 
-static CATALOGUE: [Asset; 29] = [
+static CATALOGUE: [Asset; 30] = [
     AIRCRAFT,
     CARS,
     CUB,
@@ -173,6 +173,7 @@ static CATALOGUE: [Asset; 29] = [
         "CC BY-NC 4.0, as the code in facebookresearch/mae",
         "one .pth file, the encoder under `model`"
     ),
+    STABLE_DIFFUSION,
     FID_INCEPTION,
     FID_REFERENCE,
 ];
@@ -438,6 +439,24 @@ const UNCOND_256: Asset = Asset {
     layout: ADM_LAYOUT,
 };
 
+/// The paper does not say which Stable Diffusion its Table 4 reads. This one's first repository was
+/// withdrawn, and a copy keeps its name.
+const STABLE_DIFFUSION: Asset = Asset {
+    name: "stable-diffusion-v1-5",
+    title: "Stable Diffusion 1.5, a folder as diffusers writes it",
+    kind: Kind::Checkpoint,
+    licence: "CreativeML Open RAIL-M, to which each user agrees",
+    source: Source::ByHand {
+        steps: &[
+            "Read the licence at https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5, a copy of the repository that was withdrawn.",
+            "Download the folders unet, vae, text_encoder, tokenizer and scheduler with model_index.json, for instance with `huggingface-cli download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir stable-diffusion-v1-5`; weights in halves (fp16) will do.",
+            "Look at what came with `diffrep inspect stable-diffusion-v1-5`.",
+        ],
+        files: &[],
+    },
+    layout: "unet/, vae/, text_encoder/, tokenizer/ and scheduler/, each with its configuration",
+};
+
 /// The name holds the first digits of the hash; the rest is not published.
 const FID_INCEPTION: Asset = Asset {
     name: "pt_inception-2015-12-05-6726825d",
@@ -545,6 +564,10 @@ mod tests {
         assert_eq!(
             found("weights/swav_800ep_pretrain.pth.tar"),
             Some("swav_800ep_pretrain")
+        );
+        assert_eq!(
+            found("checkpoints/stable-diffusion-v1-5"),
+            Some("stable-diffusion-v1-5")
         );
         assert_eq!(found("my.pt"), None);
     }

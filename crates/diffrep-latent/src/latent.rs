@@ -1,5 +1,6 @@
 //! The seam between a first stage and a network in its latent space, whatever that network is.
 
+use burn::module::Module;
 use burn::tensor::Tensor;
 use diffrep_rng::Key;
 use diffrep_schedule::noise_batch;
@@ -24,21 +25,26 @@ pub enum Latents {
 
 /// A diffusion network in the latent space of a first stage, as an encoder of images: its
 /// [first stage](Encoder::first_stage) makes latents of images, which are noised in their place.
-#[derive(Clone, Debug)]
-pub struct Latent<E> {
+///
+/// Its parameters are those of the network: nothing here trains a first stage.
+#[derive(Module, Debug)]
+pub struct Latent<E: Module> {
     /// Images to latents.
+    #[module(skip)]
     pub first_stage: FirstStage,
     /// Which latents.
+    #[module(skip)]
     pub latents: Latents,
     /// The network that sees them.
     pub network: E,
     /// What the network is told beside the timestep, such as a text or the null class.
+    #[module(skip)]
     pub condition: Condition,
 }
 
-impl<E> Latent<E> {
+impl<E: Module> Latent<E> {
     /// The same first stage and condition around what `change` makes of the network.
-    pub fn map<F>(self, change: impl FnOnce(E) -> F) -> Latent<F> {
+    pub fn map<F: Module>(self, change: impl FnOnce(E) -> F) -> Latent<F> {
         Latent {
             first_stage: self.first_stage,
             latents: self.latents,
@@ -48,7 +54,7 @@ impl<E> Latent<E> {
     }
 }
 
-impl<E: Encoder> Encoder for Latent<E> {
+impl<E: Encoder + Module> Encoder for Latent<E> {
     fn taps(&self) -> Vec<TapInfo> {
         self.network.taps()
     }

@@ -25,8 +25,14 @@ pub struct HeadsScale {
     pub pool: usize,
     /// Training images a class; all without it.
     pub train_per_class: Option<usize>,
+    /// Validation images a class; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_per_class: Option<usize>,
     /// Test images a class; all without it.
     pub test_per_class: Option<usize>,
+    /// What a reader of the results must know, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Seeds of initial weights, batch order and noise.
     pub seeds: Vec<u64>,
     /// Recipe of the linear probe.
@@ -172,6 +178,74 @@ pub struct PlannedContender {
     pub pool: Option<usize>,
     /// Its own random part of each training image, where features are streamed.
     pub view: Option<Cut>,
+    /// The network that it reads, where it is not the experiment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<PlannedEncoder>,
+}
+
+/// A diffusion model of a contender's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedEncoder {
+    /// Its weights: a folder of diffusers, or a file.
+    pub checkpoint: PathBuf,
+    /// Height and width of its images, for Stable Diffusion; those of its training without it.
+    pub size: Option<usize>,
+    /// What Stable Diffusion is told about every image.
+    #[serde(default)]
+    pub text: PlannedText,
+}
+
+/// What a network is told about every image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PlannedText {
+    /// The empty text.
+    #[default]
+    Empty,
+    /// A text.
+    Given(String),
+    /// The embeddings of the tokens, which are trained with the head from those of the empty text on.
+    Learned {
+        /// Their learning rate as a share of the head's.
+        rate: f64,
+    },
+}
+
+impl PlannedEncoder {
+    /// Its name as a part of files' names.
+    pub fn file_name(&self) -> String {
+        let name = self.checkpoint.file_name().unwrap_or_default();
+        crate::file_name(&name.to_string_lossy())
+    }
+
+    fn check(&self, feed: &Feed) -> Result<(), String> {
+        crate::at_least_one(&[("size", self.size.unwrap_or(1))])?;
+        let PlannedText::Learned { rate } = self.text else {
+            return Ok(());
+        };
+        if !rate.is_finite() || rate < 0.0 {
+            return Err("the `rate` of a learned text must be a number of at least 0".into());
+        }
+        match feed {
+            Feed::Streamed { .. } => Ok(()),
+            Feed::Stored => Err(
+                "a learned text is for streamed features: stored ones are those of another text"
+                    .into(),
+            ),
+        }
+    }
+}
+
+/// The weights of contenders' own networks, each once.
+pub(crate) fn own_checkpoints(heads: &[PlannedContender]) -> Vec<&Path> {
+    let mut found: Vec<&Path> = Vec::new();
+    for encoder in heads.iter().filter_map(|head| head.encoder.as_ref()) {
+        if !found.contains(&encoder.checkpoint.as_path()) {
+            found.push(&encoder.checkpoint);
+        }
+    }
+    found
 }
 
 impl PlannedContender {
@@ -195,6 +269,9 @@ pub(crate) fn check_contenders(heads: &[PlannedContender], feed: &Feed) -> Resul
                     "`view` is for streamed features: stored ones are those of whole images".into(),
                 );
             }
+        }
+        if let Some(encoder) = &contender.encoder {
+            encoder.check(feed)?;
         }
         let own = contender.blocks.as_ref().map_or(1, Vec::len);
         let mut required = vec![("blocks", own), ("pool", contender.pool.unwrap_or(1))];
@@ -297,6 +374,7 @@ impl Settings for HeadsScale {
 
     fn assets(&self) -> Vec<&Path> {
         let mut assets = vec![self.checkpoint.as_path(), self.data.path()];
+        assets.extend(own_checkpoints(&self.heads));
         assets.extend(self.classifier.as_deref());
         if let Some(generation) = &self.generation {
             assets.push(generation.judge.path());

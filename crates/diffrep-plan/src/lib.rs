@@ -30,14 +30,15 @@ pub use denoising::DenoisingScale;
 pub use ensemble::EnsembleScale;
 pub use error::PlanError;
 pub use heads::{
-    Cut, Feed, HeadsScale, Judge, PlannedContender, PlannedGeneration, PlannedHead, U_NET_ENCODER,
+    Cut, Feed, HeadsScale, Judge, PlannedContender, PlannedEncoder, PlannedGeneration, PlannedHead,
+    PlannedText, U_NET_ENCODER,
 };
 pub use plan::{Plan, is_file, known};
 pub use probe::ProbeScale;
 pub use roots::Roots;
 pub use select::SelectScale;
 pub use shards::ShardList;
-pub use similarity::{PlannedBackbone, SimilarityScale};
+pub use similarity::{PlannedBackbone, PlannedDiffusion, SimilarityScale};
 pub use transfer::{NamedData, RAW_PIXELS, TransferScale};
 pub use tune::{PlannedTuning, Trained, TuneScale};
 pub use worker::{ARRAY_COUNT, Array, Place, Ranks, Source, local_index};

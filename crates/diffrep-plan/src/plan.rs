@@ -30,11 +30,12 @@ pub enum Plan {
     Denoising(Experiment<DenoisingScale>),
 }
 
-const KNOWN: [(&str, &str); 13] = [
+const KNOWN: [(&str, &str); 14] = [
     ("figure2", include_str!("../experiments/figure2.toml")),
     ("table1", include_str!("../experiments/table1.toml")),
     ("table2", include_str!("../experiments/table2.toml")),
     ("table3", include_str!("../experiments/table3.toml")),
+    ("table4", include_str!("../experiments/table4.toml")),
     ("table6", include_str!("../experiments/table6.toml")),
     ("figure1", include_str!("../experiments/figure1.toml")),
     ("figure3", include_str!("../experiments/figure3.toml")),
@@ -278,7 +279,14 @@ mod tests {
         for name in known() {
             let plan = Plan::named(name).unwrap();
             for claim in plan.claims() {
-                for scale in ["mini", PAPER] {
+                // Random weights decide nothing.
+                let scales = match name {
+                    "table4" => &[PAPER][..],
+                    _ => &["mini", PAPER][..],
+                };
+                let decides = claim.pairs.contains_key("mini");
+                assert_eq!(decides, scales.contains(&"mini"), "{name}");
+                for &scale in scales {
                     let pairs = &claim.pairs[scale];
                     assert!(!pairs.is_empty(), "{name}: {}", claim.text);
                     let names: Vec<String> = match &plan {
@@ -321,6 +329,11 @@ mod tests {
             Plan::named("figure4").unwrap().assets(PAPER).unwrap().len(),
             9
         );
+        // A network of which several contenders read is one.
+        let plan = Plan::named("table4").unwrap();
+        let assets = plan.assets(PAPER).unwrap();
+        let stable = Path::new("checkpoints/stable-diffusion-v1-5");
+        assert_eq!(assets.iter().filter(|path| **path == stable).count(), 1);
         // A description is read as well as the weights.
         let plan = Plan::named("figure6").unwrap();
         let described = Path::new("fixtures/mini/resnet.json");
@@ -369,6 +382,17 @@ mod tests {
         ));
         assert!(refused("timesteps = [0]", "timesteps = []").contains("`timesteps`"));
         assert!(refused("window = 2", "windows = 2").contains("windows"));
+        let table4 = known_text("table4").unwrap();
+        let own = |from: &str, to: &str| {
+            assert!(table4.contains(from), "{from}");
+            let text = table4.replacen(from, to, 1);
+            Plan::parse("x", &text).unwrap_err().to_string()
+        };
+        assert!(own("rate = 1.0", "rate = -1.0").contains("the `rate` of a learned text"));
+        assert!(own("{ learned = { rate = 1.0 } }", "\"none\"").contains("`empty`"));
+        assert!(own("size = 32", "size = 0").contains("`size` must be at least 1"));
+        let streamed = "feed = { streamed = { fresh_noise = true, flip = true, parts = 2 } }";
+        assert!(own(streamed, "").contains("a learned text is for streamed features"));
         let misspelt = r#"data = { path = "fixtures/fashion-mnist", clases = ["a"] }"#;
         assert!(refused(r#"data = "fixtures/fashion-mnist""#, misspelt).contains("clases"));
     }

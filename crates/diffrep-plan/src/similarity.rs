@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataSource, Settings};
+use crate::{DataSource, PlannedEncoder, PlannedText, Settings};
 
 /// What is compared at one scale. Standard are the maps of the diffusion model at `timestep`, pooled to
 /// about `dim` features; everything else is compared with them.
@@ -33,8 +33,24 @@ pub struct SimilarityScale {
     /// Networks of other kinds, on clean images.
     #[serde(default)]
     pub networks: Vec<PlannedBackbone>,
+    /// Diffusion models of other kinds, at a timestep of their own. One whose file is not there is left out, and
+    /// the results say so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diffusion_models: Vec<PlannedDiffusion>,
     /// Names the noise.
     pub seed: u64,
+}
+
+/// Another diffusion model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedDiffusion {
+    /// Its name in results.
+    pub name: String,
+    /// The timestep that it is read at.
+    pub timestep: usize,
+    /// The model, and what it is told.
+    pub encoder: PlannedEncoder,
 }
 
 /// A network of another kind.
@@ -70,10 +86,17 @@ impl Settings for SimilarityScale {
             ("images", self.images.unwrap_or(1)),
             ("dims", self.dims.iter().copied().min().unwrap_or(1)),
         ])?;
-        crate::distinct(
-            "networks",
-            self.networks.iter().map(|network| network.name.as_str()),
-        )
+        for other in &self.diffusion_models {
+            if matches!(other.encoder.text, PlannedText::Learned { .. }) {
+                return Err("nothing is trained here: a text cannot be `learned`".into());
+            }
+        }
+        let models = self
+            .diffusion_models
+            .iter()
+            .map(|other| other.name.as_str());
+        let networks = self.networks.iter().map(|network| network.name.as_str());
+        crate::distinct("networks", networks.chain(models))
     }
 
     fn assets(&self) -> Vec<&Path> {

@@ -82,6 +82,7 @@ impl Settings for TransferScale {
 
     fn assets(&self) -> Vec<&Path> {
         let mut assets = vec![self.checkpoint.as_path()];
+        assets.extend(crate::heads::own_checkpoints(&self.heads));
         assets.extend(self.data.iter().map(|named| named.data.path()));
         assets.extend(
             self.networks

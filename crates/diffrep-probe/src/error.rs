@@ -124,6 +124,14 @@ pub enum ProbeError {
         /// Classes of the images.
         classes: usize,
     },
+    /// A text is to be learned, and the network reads none.
+    #[error(
+        "a text can be learned for networks that read one, as Stable Diffusion does: this one reads none"
+    )]
+    NoText,
+    /// Blocks are to be computed again, and the network cannot.
+    #[error("blocks of this network are not computed again on the way back: leave `recompute` out")]
+    NoRecomputation,
     /// A final score is of one setting.
     #[error("one setting is scored on the test split, not {found}")]
     OneSetting {

@@ -20,6 +20,7 @@ mod select;
 mod step;
 mod study;
 mod train_head;
+mod tunable;
 mod tune;
 mod tune_study;
 
@@ -42,5 +43,6 @@ pub use select::{Round, Search, Selected};
 pub use step::{StepKey, step};
 pub use study::{Bits, Cell, Final, Progress, Splits, Study, Subject, choose};
 pub use train_head::{HeadTraining, TrainedHead, best_head, right};
+pub use tunable::TunableEncoder;
 pub use tune::{Classifier, Network, Trainable, Tune, TuneProgress, Tuned, Tuning};
 pub use tune_study::TuneContender;

@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use burn::tensor::{Device, TensorData};
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_artifact::write_bytes_atomic;
 use diffrep_datasets::Preprocess;
 use diffrep_heads::{HeadSpec, load_state, parameters};
 use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind, Target};
-use diffrep_unet::{UNet, named_tensors, state_dict, with_state_dict};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::maps::Moments;
-use crate::{Classifier, Point, ProbeError, Reading, Recipe, Tune};
+use crate::{Classifier, Point, ProbeError, Reading, Recipe, TunableEncoder, Tune};
 
 /// Everything beside its weights that a classifier needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,8 +50,8 @@ pub struct ClassifierInfo {
 }
 
 /// Weights by name with their info: one safetensors file. `head.*` and `feedback_layers.*` carry the
-/// names of soumik-kanad/diffssl, `encoder.*` those of guided-diffusion; a frozen encoder is not in
-/// it.
+/// names of soumik-kanad/diffssl, `encoder.*` those of guided-diffusion or diffusers, `prompt` is the text
+/// that was learned; a frozen encoder is not in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SavedClassifier {
     /// What it is for.
@@ -60,10 +60,12 @@ pub struct SavedClassifier {
 }
 
 const INFO: &str = "diffrep.classifier";
+/// The text that was learned.
+const PROMPT: &str = "prompt";
 
 impl SavedClassifier {
     /// What is to be kept of a classifier.
-    pub fn new(classifier: &Classifier, info: ClassifierInfo) -> Self {
+    pub fn new<E: TunableEncoder>(classifier: &Classifier<E>, info: ClassifierInfo) -> Self {
         let network = &classifier.network;
         let blocks = classifier.blocks();
         let mut tensors = head_tensors(
@@ -74,8 +76,11 @@ impl SavedClassifier {
             tensors.extend(parameters(layers, &[]));
         }
         if matches!(info.tune, Tune::Encoder { .. }) {
-            let weights = state_dict(&network.encoder).into_iter();
+            let weights = network.encoder.state().into_iter();
             tensors.extend(weights.map(|(name, data)| (format!("encoder.{name}"), data)));
+        }
+        if let Some(prompt) = &network.prompt {
+            tensors.insert(PROMPT.into(), prompt.val().without_autodiff().into_data());
         }
         Self { info, tensors }
     }
@@ -176,7 +181,11 @@ impl SavedClassifier {
     /// # Errors
     ///
     /// When a weight is missing, left over or misshapen, or something does not fit the network.
-    pub fn classifier(&self, encoder: UNet, device: &Device) -> Result<Classifier, ProbeError> {
+    pub fn classifier<E: TunableEncoder>(
+        &self,
+        encoder: E,
+        device: &Device,
+    ) -> Result<Classifier<E>, ProbeError> {
         let info = &self.info;
         let schedule = Schedule::new(info.schedule, info.timesteps).with_rescaled(info.rescaled);
         let mut built = Classifier::untrained(
@@ -191,6 +200,7 @@ impl SavedClassifier {
         )?;
         let mut parts: [BTreeMap<String, TensorData>; 4] = Default::default();
         let [head, feedback, encoder, moments] = &mut parts;
+        let mut prompt = None;
         for (name, data) in &self.tensors {
             let data = data.clone();
             if name.starts_with("feedback_layers.") {
@@ -199,6 +209,8 @@ impl SavedClassifier {
                 encoder.insert(name.into(), data);
             } else if let Some(name) = name.strip_prefix("moments.") {
                 moments.insert(name.into(), data);
+            } else if name == PROMPT {
+                prompt = Some(data);
             } else {
                 let name = name.strip_prefix("head.").unwrap_or(name);
                 head.insert(name.into(), data);
@@ -212,18 +224,16 @@ impl SavedClassifier {
             .take()
             .map(|layers| load_state(layers, &[], std::mem::take(feedback)))
             .transpose()?;
+        let unfit = |text: &str| diffrep_heads::HeadError::State(text.into());
         if matches!(info.tune, Tune::Encoder { .. }) {
-            let expected = named_tensors(&network.encoder);
-            let fits = expected.iter().all(|parameter| {
-                let found = encoder.get(&parameter.key);
-                found.is_some_and(|data| data.shape().to_vec() == parameter.shape)
-            });
-            if !fits || expected.len() != encoder.len() {
-                let text = "its encoder is not the network's".to_string();
-                return Err(diffrep_heads::HeadError::State(text).into());
-            }
-            network.encoder = with_state_dict(network.encoder.clone(), |name| encoder.remove(name));
+            let moved = network.encoder.clone().with_state(std::mem::take(encoder));
+            network.encoder = moved.ok_or_else(|| unfit("its encoder is not the network's"))?;
         }
+        let shape = network.prompt.as_ref().map(|prompt| prompt.dims().to_vec());
+        if shape != prompt.as_ref().map(|data| data.shape().to_vec()) {
+            return Err(unfit("its text is not one that the network reads").into());
+        }
+        network.prompt = prompt.map(|data| Param::from_tensor(Tensor::from_data(data, device)));
         built.moments = read_moments(moments, &built)?;
         Ok(built)
     }
@@ -247,9 +257,9 @@ fn head_tensors(
     tensors
 }
 
-fn read_moments(
+fn read_moments<E: TunableEncoder>(
     found: &BTreeMap<String, TensorData>,
-    classifier: &Classifier,
+    classifier: &Classifier<E>,
 ) -> Result<Option<Moments>, ProbeError> {
     if found.is_empty() {
         return Ok(None);

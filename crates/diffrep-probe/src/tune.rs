@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use diffrep_heads::{BatchStatistics, Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
@@ -17,12 +17,16 @@ use crate::descent::{Descent, EpochScore, Kept, Learner, Weights};
 use crate::maps::{Each, Moments};
 use crate::recipe::Stepper;
 use crate::train_head::{cross_entropy, right, share, validation_of};
-use crate::{Images, Point, ProbeError, Reading, Recipe};
+use crate::{Images, Point, ProbeError, Reading, Recipe, TunableEncoder};
 
 /// Images scored at a time.
 const SCORE_ROWS: usize = 64;
 /// Training images whose maps give the means and deviations of a standardised head.
 const MOMENT_ROWS: usize = 1024;
+/// What the paths of the encoder's parameters begin with.
+const ENCODER: &str = "encoder.";
+/// The path of the text's embeddings.
+const PROMPT: &str = "prompt";
 
 /// What is trained beside the head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,13 @@ pub enum Tune {
         /// memory instead of all and costs a second forward pass.
         #[serde(default)]
         recompute: bool,
+    },
+    /// The text that the network is told about every image (the learnable condition of Table 4 of the
+    /// paper): the embeddings of its tokens, one set for all images and classes, which start as those of the
+    /// text that it was told. The encoder is frozen, and the gradient goes through it.
+    Prompt {
+        /// Its learning rate as a share of the head's.
+        rate: f64,
     },
 }
 
@@ -75,9 +86,9 @@ pub struct Tuning<'a> {
 
 /// An encoder and what reads it.
 #[derive(Clone, Debug)]
-pub struct Classifier {
+pub struct Classifier<E: TunableEncoder = UNet> {
     /// All weights.
-    pub network: Network,
+    pub network: Network<E>,
     /// Means and deviations of what the head reads.
     pub moments: Option<Moments>,
     reading: Reading,
@@ -88,20 +99,22 @@ pub struct Classifier {
 
 /// The weights of a classifier.
 #[derive(Module, Debug)]
-pub struct Network {
+pub struct Network<E: Module = UNet> {
     /// The encoder, up to the last block that is needed.
-    pub encoder: UNet,
+    pub encoder: E,
     /// What a second pass adds.
     pub feedback: Option<Feedback>,
+    /// The text that is learned, `[1, tokens, width]`.
+    pub prompt: Option<Param<Tensor<3>>>,
     /// The head.
     pub head: Head,
 }
 
 /// A training that ended.
 #[derive(Clone, Debug)]
-pub struct Tuned {
+pub struct Tuned<E: TunableEncoder = UNet> {
     /// The weights that were kept.
-    pub classifier: Classifier,
+    pub classifier: Classifier<E>,
     /// Scores after each epoch.
     pub curve: Vec<EpochScore>,
     /// The epoch whose weights were kept, counted from 1.
@@ -119,9 +132,40 @@ pub struct Trainable {
     pub feedback: usize,
     /// Of the encoder.
     pub encoder: usize,
+    /// Of the text.
+    #[serde(default)]
+    pub prompt: usize,
+}
+
+impl Trainable {
+    /// All together.
+    pub fn all(self) -> usize {
+        let Self {
+            head,
+            feedback,
+            encoder,
+            prompt,
+        } = self;
+        head + feedback + encoder + prompt
+    }
 }
 
 impl Tune {
+    /// That an encoder of this kind can be trained so.
+    fn check<E: TunableEncoder>(&self) -> Result<(), ProbeError> {
+        match self {
+            Self::Encoder {
+                recompute: true, ..
+            } if !E::RECOMPUTES => Err(ProbeError::NoRecomputation),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the encoder's weights are trained.
+    fn moves_encoder(&self) -> bool {
+        matches!(self, Self::Encoder { .. })
+    }
+
     fn feedback(&self) -> Option<FeedbackSpec> {
         match self {
             Self::Feedback { blocks } => Some(FeedbackSpec {
@@ -140,15 +184,15 @@ impl Tuning<'_> {
     ///
     /// When an image or the checkpoint cannot be read or written, something does not fit, or the
     /// training diverges.
-    pub fn run(
+    pub fn run<E: TunableEncoder>(
         &self,
         point: Point,
-        encoder: UNet,
+        encoder: E,
         train: &Images<'_>,
         validation: &Images<'_>,
         checkpoint: Option<(&Path, &serde_json::Value)>,
         mut on: impl FnMut(TuneProgress),
-    ) -> Result<Tuned, ProbeError> {
+    ) -> Result<Tuned<E>, ProbeError> {
         for (split, images) in [("training", train), ("validation", validation)] {
             if images.dataset.is_empty() {
                 return Err(ProbeError::Empty { split });
@@ -163,7 +207,7 @@ impl Tuning<'_> {
         }
         let start = self.start(encoder, train)?;
         let mut network = start.network.clone();
-        if !matches!(self.tune, Tune::Encoder { .. }) {
+        if !self.tune.moves_encoder() {
             network.encoder = network.encoder.no_grad();
         }
         let network = network.train();
@@ -219,7 +263,11 @@ impl Tuning<'_> {
     /// # Errors
     ///
     /// When the blocks, the pool or the head do not fit the encoder, or an image cannot be read.
-    pub fn start(&self, encoder: UNet, train: &Images<'_>) -> Result<Classifier, ProbeError> {
+    pub fn start<E: TunableEncoder>(
+        &self,
+        encoder: E,
+        train: &Images<'_>,
+    ) -> Result<Classifier<E>, ProbeError> {
         let mut built = Classifier::untrained(
             self.tune,
             self.reading,
@@ -259,7 +307,8 @@ impl Tuning<'_> {
     /// # Errors
     ///
     /// When the blocks or the head do not fit the encoder.
-    pub fn trainable(&self, encoder: &UNet) -> Result<Trainable, ProbeError> {
+    pub fn trainable<E: TunableEncoder>(&self, encoder: &E) -> Result<Trainable, ProbeError> {
+        self.tune.check::<E>()?;
         let taps = encoder.taps();
         let last = self.reading.blocks.iter().max();
         Ok(Trainable {
@@ -272,6 +321,10 @@ impl Tuning<'_> {
             },
             encoder: match (self.tune, last) {
                 (Tune::Encoder { .. }, Some(last)) => encoder.parameters_up_to(*last),
+                _ => 0,
+            },
+            prompt: match self.tune {
+                Tune::Prompt { .. } => context(encoder)?.dims().iter().product(),
                 _ => 0,
             },
         })
@@ -295,10 +348,15 @@ pub enum TuneProgress {
     },
 }
 
+/// The text that an encoder is told, where one is to be learned.
+fn context<E: TunableEncoder>(encoder: &E) -> Result<Tensor<3>, ProbeError> {
+    encoder.context().ok_or(ProbeError::NoText)
+}
+
 /// Mean and deviation of each map that a head reads, ready to broadcast.
 type MomentTensors = Option<Vec<[Tensor<4>; 2]>>;
 
-impl Classifier {
+impl<E: TunableEncoder> Classifier<E> {
     /// A classifier with the head's and the feedback layers' initial weights, a function of `seed`.
     /// Its encoder is cut off after the last block that is needed.
     ///
@@ -315,10 +373,15 @@ impl Classifier {
         spec: &HeadSpec,
         classes: usize,
         seed: u64,
-        encoder: UNet,
+        encoder: E,
         schedule: &Schedule,
         device: &Device,
     ) -> Result<Self, ProbeError> {
+        tune.check::<E>()?;
+        let prompt = match tune {
+            Tune::Prompt { .. } => Some(Param::from_tensor(context(&encoder)?)),
+            _ => None,
+        };
         let taps = encoder.taps();
         let wanted = reading.check(&taps, schedule)?;
         let feedback = tune
@@ -334,6 +397,7 @@ impl Classifier {
             network: Network {
                 encoder: encoder.up_to(last),
                 feedback,
+                prompt,
                 head: pooled.head().clone(),
             },
             moments: None,
@@ -390,7 +454,7 @@ impl Classifier {
     /// Logits of each image, `[images, classes]`, by weights off the autodiff graph.
     fn logits_by(
         &self,
-        network: &Network,
+        network: &Network<E>,
         images: &Images<'_>,
         device: &Device,
         mut on: impl FnMut(usize),
@@ -401,6 +465,10 @@ impl Classifier {
         for rows in rows.chunks(SCORE_ROWS) {
             let (image, condition) =
                 images.batch(&network.encoder, rows, self.reading.t, None, device)?;
+            let condition = Condition {
+                context: network.prompt.as_ref().map(Param::val),
+                ..condition
+            };
             let addends = network.feedback.as_ref().map(|layers| {
                 let first = first_pass(&network.encoder, layers, image.clone(), &condition);
                 layers.forward(&first, false).0
@@ -437,19 +505,24 @@ fn in_order(taps: Taps) -> Vec<Tensor<4>> {
 }
 
 /// The maps that are fed back, of a network off the autodiff graph.
-fn first_pass(encoder: &UNet, layers: &Feedback, image: Tensor<4>, condition: &Condition) -> Taps {
+fn first_pass<E: Encoder>(
+    encoder: &E,
+    layers: &Feedback,
+    image: Tensor<4>,
+    condition: &Condition,
+) -> Taps {
     let sources = layers.pairs().iter().map(|(source, _)| source.get());
     let sources = TapSet::new(sources, &encoder.taps()).expect("blocks that were checked");
     encoder.forward_taps(image, condition, &sources, None)
 }
 
 /// A classifier in training.
-struct InTheLoop<'a, F> {
+struct InTheLoop<'a, E: TunableEncoder, F> {
     tuning: &'a Tuning<'a>,
     /// The classifier at its start, for everything but the weights.
-    classifier: &'a Classifier,
+    classifier: &'a Classifier<E>,
     /// The weights, on the autodiff device.
-    network: Network,
+    network: Network<E>,
     moments: MomentTensors,
     stepper: Stepper,
     ema: Option<Ema>,
@@ -461,10 +534,10 @@ struct InTheLoop<'a, F> {
 }
 
 /// A part of a batch, free of what threads may not share.
-struct Part<'a> {
+struct Part<'a, E: TunableEncoder> {
     tuning: &'a Tuning<'a>,
-    classifier: &'a Classifier,
-    network: &'a Network,
+    classifier: &'a Classifier<E>,
+    network: &'a Network<E>,
     moments: &'a MomentTensors,
     train: &'a Images<'a>,
     epoch: usize,
@@ -478,7 +551,7 @@ struct PartDone {
     statistics: Vec<BatchStatistics>,
 }
 
-impl Part<'_> {
+impl<E: TunableEncoder> Part<'_, E> {
     fn run(&self, rows: &[usize]) -> Result<PartDone, ProbeError> {
         let device = self.tuning.device.clone().autodiff();
         // Leaves of its own: parts of a batch share no autodiff graph.
@@ -499,7 +572,14 @@ impl Part<'_> {
             let value = f64::from(loss.clone().into_scalar::<f32>());
             (loss.backward(), value)
         };
-        let tracked_condition = on_graph(&condition);
+        let tracked_condition = Condition {
+            t: condition.t.clone().map(Tensor::from_inner),
+            context: match &network.prompt {
+                Some(prompt) => Some(prompt.val()),
+                None => plain.encoder.context().map(Tensor::from_inner),
+            },
+            ..Condition::default()
+        };
         let tracked = |image: Tensor<4>| Tensor::from_inner(image);
         let mut statistics = Vec::new();
         let (mut gradients, loss) = match (self.tuning.tune, &network.feedback) {
@@ -528,7 +608,8 @@ impl Part<'_> {
                     statistics,
                 });
             }
-            (Tune::Encoder { .. }, _) => {
+            // What is learned lies in the encoder, or in what it is told.
+            (Tune::Encoder { .. } | Tune::Prompt { .. }, _) => {
                 let encoder = &network.encoder;
                 loss(in_order(encoder.forward_taps(
                     tracked(image),
@@ -565,17 +646,17 @@ impl Part<'_> {
     }
 }
 
-/// The condition on the autodiff graph.
-fn on_graph(condition: &Condition) -> Condition {
-    Condition {
-        t: condition.t.clone().map(Tensor::from_inner),
-        ..Condition::default()
+impl<E: TunableEncoder, F: FnMut(TuneProgress)> InTheLoop<'_, E, F> {
+    /// What of some weights a training can change: a frozen encoder is not among it, whose file is there.
+    fn changing(&self, mut weights: Weights) -> Weights {
+        if !self.tuning.tune.moves_encoder() {
+            weights.retain(|path, _| !path.starts_with(ENCODER));
+        }
+        weights
     }
-}
 
-impl<F: FnMut(TuneProgress)> InTheLoop<'_, F> {
     /// The weights that are scored, off the autodiff graph.
-    fn scored(&self) -> Network {
+    fn scored(&self) -> Network<E> {
         let plain = self.network.valid();
         match &self.ema {
             None => plain,
@@ -584,7 +665,7 @@ impl<F: FnMut(TuneProgress)> InTheLoop<'_, F> {
     }
 }
 
-impl<F: FnMut(TuneProgress)> Learner for InTheLoop<'_, F> {
+impl<E: TunableEncoder, F: FnMut(TuneProgress)> Learner for InTheLoop<'_, E, F> {
     fn step(&mut self, rows: &[usize], epoch: usize, rate: f64) -> Result<Option<f64>, ProbeError> {
         let part = Part {
             tuning: self.tuning,
@@ -614,11 +695,12 @@ impl<F: FnMut(TuneProgress)> Learner for InTheLoop<'_, F> {
         if !loss.is_finite() {
             return Ok(None);
         }
-        let share = match self.tuning.tune {
-            Tune::Encoder { rate, .. } => *rate,
-            _ => 1.0,
+        let (begins, share) = match self.tuning.tune {
+            Tune::Encoder { rate, .. } => (ENCODER, *rate),
+            Tune::Prompt { rate } => (PROMPT, *rate),
+            Tune::Head | Tune::Feedback { .. } => (ENCODER, 1.0),
         };
-        let rates = |path: &str| match path.starts_with("encoder.") {
+        let rates = |path: &str| match path.starts_with(begins) {
             true => rate * share,
             false => rate,
         };
@@ -664,11 +746,11 @@ impl<F: FnMut(TuneProgress)> Learner for InTheLoop<'_, F> {
     }
 
     fn weights(&self) -> Weights {
-        parameters(&self.scored())
+        self.changing(parameters(&self.scored()))
     }
 
     fn save(&self, checkpoint: &mut Checkpoint) {
-        checkpoint.put("network", &parameters(&self.network));
+        checkpoint.put("network", &self.changing(parameters(&self.network)));
         self.stepper.save(checkpoint);
         if let Some(ema) = &self.ema {
             checkpoint.put("ema", &ema.values);

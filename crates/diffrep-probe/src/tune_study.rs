@@ -4,14 +4,12 @@
 use diffrep_artifact::create_dir_all;
 use diffrep_datasets::Dataset;
 use diffrep_heads::HeadSpec;
-use diffrep_taps::Encoder;
-use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
 use crate::train_head::{right, share};
 use crate::{
     Augment, Bits, Candidate, HeadScore, Images, Point, ProbeError, Progress, Reading, Recipe,
-    Splits, StepKey, Study, Subject, Tune, TuneProgress, Tuned, Tuning,
+    Splits, StepKey, Study, Subject, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 
 /// What competes under one name, and how it is trained.
@@ -41,9 +39,9 @@ impl TuneContender {
     }
 
     /// Heads and grid points of a seed: all with the first one, of which there is no score yet, then the best.
-    fn tried(
+    fn tried<E: TunableEncoder>(
         &self,
-        encoder: &UNet,
+        encoder: &E,
         first: Option<&HeadScore>,
     ) -> Vec<(&(Reading, HeadSpec), Point)> {
         let grid = self.recipe.grid();
@@ -67,9 +65,9 @@ impl TuneContender {
 
 impl Study<'_> {
     /// Everything that determines the score of a contender with one seed.
-    fn tune_determines(
+    fn tune_determines<E>(
         &self,
-        subject: &Subject<'_, UNet>,
+        subject: &Subject<'_, E>,
         splits: &Splits,
         contender: &TuneContender,
         tried: &[(&(Reading, HeadSpec), Point)],
@@ -95,9 +93,9 @@ impl Study<'_> {
     /// # Errors
     ///
     /// When a data set's fingerprint cannot be taken.
-    pub fn tune_key(
+    pub fn tune_key<E: TunableEncoder>(
         &self,
-        subject: &Subject<'_, UNet>,
+        subject: &Subject<'_, E>,
         splits: &Splits,
         contender: &TuneContender,
         seed: u64,
@@ -114,9 +112,9 @@ impl Study<'_> {
     /// # Errors
     ///
     /// When an image cannot be read, something does not fit the network, or a training diverges.
-    pub fn tune(
+    pub fn tune<E: TunableEncoder>(
         &self,
-        subject: &Subject<'_, UNet>,
+        subject: &Subject<'_, E>,
         splits: &Splits,
         contender: &TuneContender,
         seeds: &[u64],
@@ -130,7 +128,7 @@ impl Study<'_> {
             let name = key.name.clone();
             let hash = key.key.to_string();
             let score = self.step(&key, on, |on| {
-                let mut best: Option<(Tuned, &(Reading, HeadSpec), Point)> = None;
+                let mut best: Option<(Tuned<E>, &(Reading, HeadSpec), Point)> = None;
                 let mut diverged = None;
                 for (index, &(candidate, point)) in tried.iter().enumerate() {
                     let title = match tried.len() {
@@ -187,21 +185,21 @@ fn file_name(name: &str) -> String {
 }
 
 /// The columns that a store would have for what is read.
-fn columns(reading: &Reading, encoder: &UNet) -> Vec<String> {
+fn columns<E: TunableEncoder>(reading: &Reading, encoder: &E) -> Vec<String> {
     let settings = reading.settings(&encoder.taps());
     settings.iter().map(|setting| setting.column()).collect()
 }
 
 /// A training of a contender.
-struct One<'a> {
+struct One<'a, E> {
     study: &'a Study<'a>,
-    subject: &'a Subject<'a, UNet>,
+    subject: &'a Subject<'a, E>,
     contender: &'a TuneContender,
     candidate: &'a (Reading, HeadSpec),
     seed: u64,
 }
 
-impl One<'_> {
+impl<E: TunableEncoder> One<'_, E> {
     fn images<'b>(&'b self, dataset: &'b Dataset) -> Images<'b> {
         Images {
             dataset,
@@ -236,7 +234,7 @@ impl One<'_> {
         determines: &serde_json::Value,
         title: &str,
         on: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<Tuned, ProbeError> {
+    ) -> Result<Tuned<E>, ProbeError> {
         let folder = self.study.dir.join("trainings");
         create_dir_all(&folder)?;
         let per_epoch = splits.train.len() + splits.validation.len();
@@ -266,7 +264,7 @@ impl One<'_> {
 
     fn score(
         &self,
-        tuned: Tuned,
+        tuned: Tuned<E>,
         splits: &Splits,
         point: Point,
         name: &str,
@@ -293,7 +291,7 @@ impl One<'_> {
                 columns: columns(reading, self.subject.encoder),
             }),
             point,
-            parameters: trained.head + trained.feedback + trained.encoder,
+            parameters: trained.all(),
             seed: self.seed,
             epoch: tuned.epoch,
             validation: tuned.validation,

@@ -1,22 +1,24 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
 use diffrep_artifact::{Sha256Hex, read_bytes};
 use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split, decode};
 use diffrep_extract::{Batch, Extraction, Noise, Noising, Settings, Views, features};
-use diffrep_import::{load, read_arch};
-use diffrep_probe::{Augment, Images, ProbeError, SavedClassifier, SavedHead};
+use diffrep_import::{is_latent, load, read_arch};
+use diffrep_latent::Latent;
+use diffrep_probe::{Augment, Images, ProbeError, SavedClassifier, SavedHead, TunableEncoder};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::Schedule;
 use diffrep_store::FeatureDtype;
-use diffrep_taps::Encoder;
+use diffrep_taps::{BlockIndex, Encoder};
 use diffrep_unet::UNet;
 use serde::Serialize;
 
+use crate::commands::encoder::{LatentSettings, OpenLatent};
 use crate::device::DeviceSpec;
 use crate::printer::Printer;
 
@@ -25,7 +27,7 @@ const CHUNK: usize = 64;
 
 /// Classify images with a saved head.
 ///
-/// Each image is noised to the head's timestep (the noise is a function of the file's content and
+/// Each image (or its latents) is noised to the head's timestep (the noise is a function of the file's content and
 /// the head's seed), goes through the diffusion model up to the head's block, and the head gives the
 /// probabilities. An image that cannot be read is told; the others are classified.
 #[derive(Debug, Args)]
@@ -42,9 +44,14 @@ pub(crate) struct ClassifyArgs {
     /// The diffusion model that the head was trained on.
     #[arg(long, default_value = "fixtures/mini/model.safetensors")]
     checkpoint: PathBuf,
-    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    /// Its architecture as the reference's constructor arguments, where the file does not tell; for
+    /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
     arch: Option<PathBuf>,
+    /// What Stable Diffusion was told when the head was trained (or what a learned text started from); nothing
+    /// without it.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
     /// How many classes are shown, at least 1.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     top: u64,
@@ -80,14 +87,21 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
     let saved = Saved::read(&args.head)
         .context("no head to classify with (`diffrep reproduce --quick` makes one)")?;
     let trained_on = saved.encoder_sha256();
-    let arch = args.arch.as_deref().map(read_arch).transpose()?;
-    let encoder = load(&args.checkpoint, arch, &device)?;
-    if encoder.sha256.as_str() != trained_on {
+    let encoder = args.encoder(&saved, &device)?;
+    if encoder.name != trained_on {
+        let path = args.checkpoint.display();
+        let short = |name: &str| name.get(..12).unwrap_or_default().to_string();
+        let (ours, theirs) = (&encoder.name, trained_on);
+        if short(ours) == short(theirs) {
+            bail!(
+                "{path} is the encoder of this head, but was told another text, makes other latents or has another \
+                 --arch: the head was trained on {theirs}, and this is {ours}"
+            );
+        }
         bail!(
-            "{} is not the encoder of this head: its SHA-256 is {}, the head was trained on {}",
-            args.checkpoint.display(),
-            encoder.sha256.short(),
-            trained_on.get(..12).unwrap_or_default()
+            "{path} is not the encoder of this head: its SHA-256 is {}, the head was trained on {}",
+            short(ours),
+            short(theirs)
         );
     }
 
@@ -102,7 +116,19 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
             Ok(id)
         })
         .collect();
-    let probabilities = classify(encoder.network, &saved, inputs, &device, printer)?;
+    let schedule = &encoder.schedule;
+    let probabilities = match encoder.network {
+        Network::Pixels(network) => {
+            let packed = |network: UNet, last| network.up_to(last).packed();
+            classify(network, packed, schedule, &saved, inputs, &device, printer)?
+        }
+        Network::Latent(network) => {
+            let packed = |network: Latent<_>, last| {
+                network.map(|network: diffrep_latent::UNet| network.up_to(last).packed())
+            };
+            classify(network, packed, schedule, &saved, inputs, &device, printer)?
+        }
+    };
     let said: Vec<Classified> = args
         .images
         .iter()
@@ -139,6 +165,51 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The network of a head.
+struct Opened {
+    network: Network,
+    /// What stands for it in the head's file.
+    name: String,
+    schedule: Schedule,
+}
+
+#[allow(clippy::large_enum_variant, reason = "there is one")]
+enum Network {
+    Pixels(UNet),
+    Latent(Latent<diffrep_latent::UNet>),
+}
+
+impl ClassifyArgs {
+    fn encoder(&self, saved: &Saved, device: &Device) -> Result<Opened> {
+        if !is_latent(&self.checkpoint) {
+            ensure!(
+                self.prompt.is_none(),
+                "--prompt is for Stable Diffusion, which {} is not",
+                self.checkpoint.display()
+            );
+            let arch = self.arch.as_deref().map(read_arch).transpose()?;
+            let encoder = load(&self.checkpoint, arch, device)?;
+            return Ok(Opened {
+                network: Network::Pixels(encoder.network),
+                name: encoder.sha256.to_string(),
+                schedule: saved.schedule(),
+            });
+        }
+        let settings = LatentSettings {
+            arch: self.arch.as_deref(),
+            size: Some(saved.preprocess().size),
+            prompt: self.prompt.as_deref().unwrap_or_default(),
+            ..LatentSettings::default()
+        };
+        let open = OpenLatent::load(&self.checkpoint, &settings, device)?;
+        Ok(Opened {
+            network: Network::Latent(open.network),
+            name: open.name,
+            schedule: open.schedule,
+        })
+    }
 }
 
 /// The id of an image, which names its noise and is the start of its file's hash, and its pixels
@@ -202,14 +273,15 @@ impl Saved {
 }
 
 /// The probabilities of all classes, most probable first, of images that have the network's size.
-fn classify(
-    network: UNet,
+fn classify<E: TunableEncoder>(
+    network: E,
+    packed: impl FnOnce(E, BlockIndex) -> E,
+    schedule: &Schedule,
     saved: &Saved,
     inputs: BTreeMap<u64, Vec<u8>>,
     device: &Device,
     printer: Printer,
 ) -> Result<BTreeMap<u64, Vec<Probability>>> {
-    let schedule = saved.schedule();
     let (ids, pixels): (Vec<u64>, Vec<Vec<u8>>) = inputs.into_iter().unzip();
     let Preprocess { size, channels, .. } = saved.preprocess();
     let dataset = Dataset::from_pixels(
@@ -236,8 +308,9 @@ fn classify(
     let mut progress = printer.progress("classify", ids.len() as u64);
     let logits = match saved {
         Saved::Linear(head) => {
-            let network = network.up_to(head.info.setting.block).packed();
-            linear(head, &network, &dataset, preprocess, device, |done| {
+            let network = packed(network, head.info.setting.block);
+            let read = (&dataset, preprocess, schedule);
+            linear(head, &network, read, device, |done| {
                 progress.at(done as u64, "");
             })?
         }
@@ -245,7 +318,7 @@ fn classify(
             let images = Images {
                 dataset: &dataset,
                 preprocess,
-                schedule: &schedule,
+                schedule,
                 seed: saved.info.noise_seed,
                 augment: Augment::default(),
             };
@@ -282,24 +355,22 @@ fn classify(
 }
 
 /// Logits of a linear probe, `[images, classes]`.
-fn linear(
+fn linear<E: Encoder>(
     saved: &SavedHead,
-    network: &UNet,
-    dataset: &Dataset,
-    preprocess: Preprocess,
+    network: &E,
+    (dataset, preprocess, schedule): (&Dataset, Preprocess, &Schedule),
     device: &Device,
     mut on: impl FnMut(usize),
 ) -> Result<Vec<f32>> {
     let info = &saved.info;
-    let schedule = Schedule::new(info.schedule, info.timesteps).with_rescaled(info.rescaled);
     let taps = network.taps();
-    let settings = Settings::new([info.setting], &taps, &schedule)?;
+    let settings = Settings::new([info.setting], &taps, schedule)?;
     let head = saved.head(device)?;
     head.check(&taps[info.setting.block.position()], info.setting.pool)?;
     let job = Extraction {
         dataset,
         preprocess,
-        schedule: &schedule,
+        schedule,
         settings: &settings,
         noising: Noising {
             seed: info.noise_seed,

@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use diffrep_artifact::{Sha256Hex, read_json};
 use diffrep_backbones::{Backbone, BackboneConfig, DiT, Normalised};
 use diffrep_datasets::{Channels, Filter, Fit, Normalise, Preprocess};
+use diffrep_extract::FirstStageInfo;
 use diffrep_import::{
     ImportedLatent, RawCheckpoint, infer_dit, load_backbone, load_first_stage, load_latent,
 };
-use diffrep_latent::{Latent, Latents};
+use diffrep_latent::{FirstStageConfig, Latent, Latents};
 use diffrep_plan::PlannedBackbone;
 use diffrep_pretrain::{BackboneTraining, TrainingRecord};
 use diffrep_rng::Key;
@@ -190,6 +191,8 @@ pub(crate) fn load_dit(
 pub(crate) struct OpenDiT {
     pub(crate) network: Latent<DiT>,
     pub(crate) name: String,
+    /// What makes its latents.
+    pub(crate) first_stage: FirstStageInfo,
     pub(crate) preprocess: Preprocess,
 }
 
@@ -220,8 +223,10 @@ impl OpenDiT {
             checkpoint.display(),
             config.in_channels
         );
+        let of_latents = info(&vae_sha256, made, latents)?;
         let told = Sha256Hex::hash_json(&(config, vae_sha256, latents))?;
         Ok(Self {
+            first_stage: of_latents,
             name: format!("{sha256} behind a VAE, {}", told.short()),
             preprocess: Preprocess {
                 size: made.image_size,
@@ -245,9 +250,26 @@ pub(crate) struct OpenLatent {
     pub(crate) name: String,
     pub(crate) preprocess: Preprocess,
     pub(crate) schedule: Schedule,
+    /// What makes its latents.
+    pub(crate) first_stage: FirstStageInfo,
     /// Tokens of the prompt that had no place, and how many had one.
     left_out: usize,
     places: usize,
+}
+
+/// What latents are made by, of the weights in files with the given hash.
+fn info(
+    weights: &Sha256Hex,
+    config: &FirstStageConfig,
+    latents: Latents,
+) -> Result<FirstStageInfo> {
+    let told = Sha256Hex::hash_json(&(config, latents))?;
+    Ok(FirstStageInfo {
+        hash: format!("first stage of {weights}, {}", told.short()),
+        channels: config.latent_channels,
+        side: config.latent_size(),
+        drawn: latents == Latents::Sampled,
+    })
 }
 
 /// Which latents stand for an image.
@@ -267,6 +289,7 @@ impl From<LatentsArg> for Latents {
 }
 
 /// What a latent diffusion model is opened with.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct LatentSettings<'a> {
     /// A folder that describes a single file.
     pub(crate) arch: Option<&'a Path>,
@@ -307,6 +330,7 @@ impl OpenLatent {
             ),
         ))?;
         Ok(Self {
+            first_stage: info(&sha256, first_stage.config(), settings.latents)?,
             name: format!("{sha256} told {} ({:?})", told.short(), settings.prompt),
             preprocess: Preprocess {
                 size: first_stage.config().image_size,

@@ -3,11 +3,14 @@ mod plan;
 mod reader;
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_extract::{Batch, Extraction, Noise, NoiseFile, Noising, Setting, Settings, Views};
+use diffrep_extract::{
+    Batch, ExtractError, Extraction, Noise, NoiseFile, Noising, Setting, Settings, Views,
+};
 use diffrep_plan::{Place, PlanError, Source};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::ProcessSpec;
@@ -72,6 +75,10 @@ pub(crate) struct ExtractArgs {
     /// and draw.
     #[arg(long, default_value = "mean", conflicts_with = "backbone")]
     latents: LatentsArg,
+    /// Folder of a store in which latents are kept, in f32, and found again: by other timesteps, blocks and
+    /// prompts on the same images.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["backbone", "flips"])]
+    keep_latents: Option<PathBuf>,
     /// Read features from another kind of network than a diffusion model, from clean images: resnet50,
     /// vit_base_patch16, mage_vit_base and others, or a JSON file that describes one. --checkpoint is then what
     /// torchvision, timm, VISSL, SwAV, MoCo, DINO, MAE, CLIP or MAGE published.
@@ -251,6 +258,7 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         name,
         preprocess,
         schedule,
+        first_stage,
     } = args.reader(&device, printer)?;
     let taps = network.taps();
     let settings = Settings::new(args.wanted(&taps)?, &taps, &schedule)?;
@@ -324,19 +332,28 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     }
     printer.say(&plan.sentence());
     let start = std::time::Instant::now();
+    let place = args.worker.place()?;
+    let kept = args.keep_latents.as_deref().zip(first_stage);
+    let kept = kept.map(|(dir, first_stage)| -> Result<_> {
+        let mut progress = printer.progress("latents", dataset.len() as u64);
+        let on = |done: usize, _: usize| progress.at(done as u64, "");
+        let kept = job.with_latents(&network, &first_stage, place.as_ref(), dir, &device, on);
+        progress.finish();
+        Ok(kept?)
+    });
+    let kept = kept.transpose()?;
     let mut progress = printer.progress("extract", job.rows() as u64);
     let mut first = None;
-    let place = args.worker.place()?;
-    let mut on = |done: usize, _: usize| {
+    let on = |done: usize, _: usize| {
         first.get_or_insert(done);
         progress.at(done as u64, "");
     };
-    let result = match &place {
-        None => job.run(&network, &args.out, &device, on).map(|()| 0),
-        Some(place) => {
-            printer.say(&place.to_string());
-            job.run_as(place, &network, &args.out, &device, &mut on)
-        }
+    if let Some(place) = &place {
+        printer.say(&place.to_string());
+    }
+    let result = match &kept {
+        None => all(&job, place.as_ref(), &network, &args.out, &device, on),
+        Some(kept) => all(&job, place.as_ref(), kept, &args.out, &device, on),
     };
     progress.finish();
     let with_others = result?;
@@ -381,6 +398,21 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Extracts what is missing, alone or as one of several workers; how many images are with others.
+fn all<E: Encoder + Sync>(
+    job: &Extraction<'_>,
+    place: Option<&Place>,
+    encoder: &E,
+    out: &Path,
+    device: &Device,
+    on: impl FnMut(usize, usize),
+) -> Result<usize, ExtractError> {
+    match place {
+        None => job.run(encoder, out, device, on).map(|()| 0),
+        Some(place) => job.run_as(place, encoder, out, device, on),
+    }
 }
 
 impl ExtractArgs {

@@ -4,35 +4,39 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
-use diffrep_datasets::{Dataset, Split, View, balanced_subset};
+use diffrep_artifact::{Lock, create_dir_all, remove_stale_temps, write_json_atomic};
+use diffrep_datasets::{Dataset, Preprocess, Split, View, balanced_subset};
 use diffrep_heads::FeedbackSpec;
-use diffrep_import::{load, read_arch};
+use diffrep_import::{is_latent, load, read_arch};
+use diffrep_latent::Latent;
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
-    AnyRecipe, Augment, ClassifierInfo, Images, Metrics, Reading, Recipe, SavedClassifier, Tune,
-    TuneProgress, Tuned, Tuning,
+    AnyRecipe, Augment, ClassifierInfo, Images, Metrics, Reading, Recipe, SavedClassifier,
+    TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
-use diffrep_schedule::ProcessSpec;
+use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind};
 use diffrep_stats::{Interval, wilson};
-use diffrep_taps::{BlockIndex, Encoder};
+use diffrep_taps::BlockIndex;
 use diffrep_unet::{UNet, training_memory};
 use serde::Serialize;
 
 use crate::commands::data::{DataArgs, Missing};
+use crate::commands::encoder::{LatentSettings, OpenLatent};
 use crate::commands::input::{
     FitArg, HeadWord, PrecisionArg, encoder_name, preprocess_of, process_of, training_record,
 };
 use crate::device::DeviceSpec;
 use crate::printer::{Printer, human_duration};
 
-/// Train a head together with the diffusion model, or with feedback layers, or on fresh noise.
+/// Train a head together with the diffusion model, with feedback layers or a text, or on fresh noise.
 ///
 /// Images go through the network in each epoch, with another noise and another flip. `encoder` moves
 /// the network up to the last block that is read (Table 2 of the paper), `feedback` adds the maps of
-/// late blocks to early ones in a second pass (DifFeed), `head` leaves everything else frozen. Each
+/// late blocks to early ones in a second pass (DifFeed), `prompt` learns what Stable Diffusion is told (Table 4),
+/// `head` leaves everything else frozen. Each
 /// epoch is saved; the same command goes on where it stopped. The best grid point on the validation
 /// split reads the test split once, and is written as `classifier.safetensors` for `diffrep classify`.
 #[derive(Debug, Args)]
@@ -42,16 +46,26 @@ use crate::printer::{Printer, human_duration};
     diffrep finetune imagenet/ --checkpoint 256x256_diffusion_uncond.pt --t 90 --block 24 --pool 2 \\\n      \
     --recompute --parts 4 --device cuda:0 --out runs/table2\n  \
     diffrep finetune photos/ --checkpoint model.pt --t 90 --block 24 --pool 16 --head fusion \\\n      \
-    --train feedback --out runs/feedback")]
+    --train feedback --out runs/feedback\n  \
+    diffrep finetune photos/ --checkpoint stable-diffusion-v1-5/ --t 150 --block 18 --pool 1 --train prompt \\\n      \
+    --recipe ablation --out runs/prompt")]
 pub(crate) struct FinetuneArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// The diffusion model.
+    /// The diffusion model; a folder or a file of Stable Diffusion too.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Its architecture as the reference's constructor arguments, where the file does not tell.
+    /// Its architecture as the reference's constructor arguments, where the file does not tell; for
+    /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
     arch: Option<PathBuf>,
+    /// What Stable Diffusion is told about every image, or starts from with --train prompt; nothing without
+    /// it.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Height and width of images for Stable Diffusion, in pixels; those of its training without it.
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
     /// What is trained beside the head.
     #[arg(long, default_value = "encoder")]
     train: TrainArg,
@@ -73,6 +87,9 @@ pub(crate) struct FinetuneArgs {
     /// Learning rate of the encoder as a share of the head's.
     #[arg(long, default_value_t = 0.1)]
     encoder_rate: f64,
+    /// Learning rate of the text as a share of the head's.
+    #[arg(long, default_value_t = 1.0)]
+    prompt_rate: f64,
     /// Compute blocks again on the way back: less memory, one more forward pass.
     #[arg(long)]
     recompute: bool,
@@ -150,6 +167,20 @@ enum TrainArg {
     Feedback,
     /// The network up to the last block that is read, and the head.
     Encoder,
+    /// The text that Stable Diffusion is told, and the head.
+    Prompt,
+}
+
+/// A network on its way into a training.
+struct Opened<E> {
+    network: E,
+    /// What stands for it in a key.
+    name: String,
+    /// What `classify` is to find again.
+    sha256: String,
+    preprocess: Preprocess,
+    process: ProcessSpec,
+    schedule: Schedule,
 }
 
 /// What `results.json` holds.
@@ -188,42 +219,138 @@ struct Score {
 }
 
 pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
-    let start = Instant::now();
     let device = args.device.open()?;
-    let AnyRecipe::Descent(recipe) = AnyRecipe::named(&args.recipe)? else {
-        bail!(
-            "recipe {} takes no steps: use finetune, mini-finetune or one of your own",
-            args.recipe
-        );
-    };
-    if let Some(decay) = args.ema {
+    if is_latent(&args.checkpoint) {
         ensure!(
-            (0.0..1.0).contains(&decay),
-            "--ema must be at least 0 and below 1"
+            args.schedule.is_none(),
+            "--schedule is for networks that do not say theirs; Stable Diffusion's is in the checkpoint"
         );
+        ensure!(
+            !args.memory,
+            "--memory is for networks on pixels: what Stable Diffusion takes is not known"
+        );
+        return train(args, latent(args, &device, printer)?, &device, printer);
     }
+    ensure!(
+        args.prompt.is_none() && args.size.is_none(),
+        "--prompt and --size are for Stable Diffusion, which {} is not",
+        args.checkpoint.display()
+    );
+    let opened = pixels(args, &device)?;
+    if args.memory {
+        return say_memory(args, &opened.network, printer);
+    }
+    train(args, opened, &device, printer)
+}
+
+fn latent(
+    args: &FinetuneArgs,
+    device: &Device,
+    printer: Printer,
+) -> Result<Opened<Latent<diffrep_latent::UNet>>> {
+    let settings = LatentSettings {
+        arch: args.arch.as_deref(),
+        size: args.size,
+        prompt: args.prompt.as_deref().unwrap_or_default(),
+        fit: args.fit,
+        ..LatentSettings::default()
+    };
+    let open = OpenLatent::load(&args.checkpoint, &settings, device)?;
+    if let Some(sentence) = open.cut() {
+        printer.say(&sentence);
+    }
+    Ok(Opened {
+        network: open.network,
+        sha256: open.name.clone(),
+        name: open.name,
+        preprocess: open.preprocess,
+        process: process_between(&open.schedule),
+        schedule: open.schedule,
+    })
+}
+
+/// What the classifier's file says of Stable Diffusion's process; `classify` takes that of the checkpoint.
+fn process_between(schedule: &Schedule) -> ProcessSpec {
+    let betas = &schedule.betas;
+    let end = |beta: Option<&f64>| beta.copied().unwrap_or_default();
+    let kind = ScheduleKind::ScaledLinear {
+        first: end(betas.first()),
+        last: end(betas.last()),
+    };
+    ProcessSpec {
+        steps: betas.len(),
+        ..kind.into()
+    }
+}
+
+fn pixels(args: &FinetuneArgs, device: &Device) -> Result<Opened<UNet>> {
     let arch = args.arch.as_deref().map(read_arch).transpose()?;
-    let imported = load(&args.checkpoint, arch.clone(), &device)?;
-    let name = encoder_name(&imported.sha256, arch.as_ref(), PrecisionArg::F32)?;
+    let imported = load(&args.checkpoint, arch.clone(), device)?;
     let record = training_record(&imported.metadata)?;
     let network = imported.network;
     let process = match args.schedule {
         Some(process) => process,
         None => process_of(&imported.metadata, network.config())?,
     };
-    let schedule = process.schedule()?;
+    Ok(Opened {
+        name: encoder_name(&imported.sha256, arch.as_ref(), PrecisionArg::F32)?,
+        sha256: imported.sha256.to_string(),
+        preprocess: preprocess_of(record.as_ref(), network.config(), args.fit)?,
+        schedule: process.schedule()?,
+        process,
+        network,
+    })
+}
+
+impl FinetuneArgs {
+    fn recipe(&self) -> Result<Recipe> {
+        match AnyRecipe::named(&self.recipe)? {
+            AnyRecipe::Descent(recipe) => Ok(recipe),
+            _ => bail!(
+                "recipe {} takes no steps: use finetune, mini-finetune or one of your own",
+                self.recipe
+            ),
+        }
+    }
+
+    fn reading(&self) -> Result<Reading> {
+        Ok(Reading {
+            t: Some(self.t),
+            blocks: blocks(&self.block)?,
+            pool: PoolSize::new(self.pool)?,
+        })
+    }
+}
+
+fn train<E: TunableEncoder>(
+    args: &FinetuneArgs,
+    opened: Opened<E>,
+    device: &Device,
+    printer: Printer,
+) -> Result<()> {
+    let start = Instant::now();
+    let recipe = args.recipe()?;
+    if let Some(decay) = args.ema {
+        ensure!(
+            (0.0..1.0).contains(&decay),
+            "--ema must be at least 0 and below 1"
+        );
+    }
+    let Opened {
+        network,
+        name,
+        sha256,
+        preprocess,
+        process,
+        schedule,
+    } = opened;
     // The word alone where that says all, as in what was kept before.
     let noise = match process == process.schedule.into() {
         true => serde_json::json!(process.schedule),
         false => serde_json::json!(process),
     };
-    let preprocess = preprocess_of(record.as_ref(), network.config(), args.fit)?;
     let taps = network.taps();
-    let reading = Reading {
-        t: Some(args.t),
-        blocks: blocks(&args.block)?,
-        pool: PoolSize::new(args.pool)?,
-    };
+    let reading = args.reading()?;
     reading.check(&taps, &schedule)?;
     let spec = HeadWord::read(&args.head)?.spec(&reading.pooled_taps(&taps))?;
     let tune = match args.train {
@@ -232,6 +359,9 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             rate: args.encoder_rate,
             recompute: args.recompute,
         },
+        TrainArg::Prompt => Tune::Prompt {
+            rate: args.prompt_rate,
+        },
         TrainArg::Feedback if args.feed_back.is_empty() => Tune::Feedback {
             blocks: FeedbackSpec::usual(taps.len()).blocks,
         },
@@ -239,9 +369,6 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             blocks: blocks(&args.feed_back)?,
         },
     };
-    if args.memory {
-        return say_memory(args, &reading, &recipe, &network, printer);
-    }
     let (train, validation) = args.data.train_and_validation()?;
     let train = match args.per_class {
         None => train,
@@ -280,12 +407,13 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         parts: args.parts as usize,
         workers: args.device.workers().min(args.parts as usize),
         seed: args.seed,
-        device: &device,
+        device,
     };
     let trainable = tuning.trainable(&network)?;
     let out = args.out.as_deref().context("--out is missing")?;
     create_dir_all(out)?;
     let _lock = Lock::acquire(out)?;
+    remove_stale_temps(out)?;
     let mut determines = serde_json::json!({
         "encoder": name, "schedule": noise, "preprocess": preprocess,
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
@@ -293,7 +421,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
         "recipe": recipe, "moving average": args.ema, "parts": args.parts, "seed": args.seed,
     });
     let points = recipe.grid();
-    let mut tried: Vec<Tuned> = Vec::new();
+    let mut tried: Vec<Tuned<E>> = Vec::new();
     for (index, point) in points.iter().enumerate() {
         determines["grid point"] = serde_json::json!(point);
         let path = out.join(format!("checkpoint-{index}.safetensors"));
@@ -337,7 +465,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
             let mut done = 0;
             let logits = tried[chosen]
                 .classifier
-                .logits(&images(test), &device, |count| {
+                .logits(&images(test), device, |count| {
                     done += count as u64;
                     progress.at(done, "");
                 });
@@ -354,7 +482,7 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
     let path = out.join("classifier.safetensors");
     let info = ClassifierInfo {
         classes: train.class_names().to_vec(),
-        encoder_sha256: imported.sha256.to_string(),
+        encoder_sha256: sha256,
         tune: tune.clone(),
         reading: reading.clone(),
         head: spec.clone(),
@@ -411,13 +539,8 @@ pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
 }
 
 /// What a training of the encoder would hold at its peak, by the model of `training_memory`.
-fn say_memory(
-    args: &FinetuneArgs,
-    reading: &Reading,
-    recipe: &Recipe,
-    network: &UNet,
-    printer: Printer,
-) -> Result<()> {
+fn say_memory(args: &FinetuneArgs, network: &UNet, printer: Printer) -> Result<()> {
+    let (reading, recipe) = (args.reading()?, args.recipe()?);
     let last = reading.blocks.iter().max().context("no block is read")?;
     // Parts that are computed at once are in memory at once.
     let at_once = args.device.workers().min(args.parts as usize).max(1);
@@ -491,12 +614,13 @@ fn table(results: &Results<'_>) -> Table {
     let trained = results.trainable;
     Table {
         caption: format!(
-            "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder) on {} \
-             images; test of the best on {} validation images, with its 95 % Wilson interval",
-            trained.head + trained.feedback + trained.encoder,
+            "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder, {} of the text) \
+             on {} images; test of the best on {} validation images, with its 95 % Wilson interval",
+            trained.all(),
             trained.head,
             trained.feedback,
             trained.encoder,
+            trained.prompt,
             results.images[0],
             results.images[1],
         ),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use diffrep_artifact::{Lock, create_dir_all, write_json_atomic};
+use diffrep_artifact::{Lock, create_dir_all, remove_stale_temps, write_json_atomic};
 use diffrep_import::{load, read_arch};
 use diffrep_probe::{Recipe, Search, Selected, Splits, Study, Subject};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
@@ -158,6 +158,7 @@ pub(crate) fn run(args: &SelectArgs, printer: Printer) -> Result<()> {
     };
     create_dir_all(&args.out)?;
     let _lock = Lock::acquire(&args.out)?;
+    remove_stale_temps(&args.out)?;
     let study = Study {
         dir: &args.out,
         preprocess: preprocess_of(record.as_ref(), network.config(), args.fit)?,

@@ -10,7 +10,7 @@ use diffrep_datasets::{Dataset, Preprocess};
 use diffrep_extract::{
     Batch, DRAW, Extraction, FLIP, Noise, Noising, Setting, Settings, Views, features,
 };
-use diffrep_import::load;
+use diffrep_import::{is_latent, load};
 use diffrep_pool::PoolSize;
 use diffrep_schedule::Schedule;
 use diffrep_store::{FeatureDtype, Store};
@@ -19,6 +19,7 @@ use half::{bf16, f16};
 use ndarray::Array2;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::commands::encoder::{AnyEncoder, LatentSettings, OpenLatent, up_to};
 use crate::commands::input::{preprocess_of, process_of, training_record};
 use crate::printer::Printer;
 
@@ -49,7 +50,17 @@ pub(super) struct OnImages<'a> {
     pub(super) t: Option<usize>,
     pub(super) pool: usize,
     pub(super) seed: u64,
+    /// Height and width of images for Stable Diffusion, and what it is told.
+    pub(super) size: Option<usize>,
+    pub(super) prompt: &'a str,
     pub(super) device: &'a Device,
+}
+
+/// A diffusion model, and how images reach it.
+struct Open {
+    network: AnyEncoder,
+    preprocess: Preprocess,
+    schedule: Schedule,
 }
 
 impl Layers {
@@ -61,12 +72,16 @@ impl Layers {
         images: Option<&OnImages<'_>>,
         printer: Printer,
     ) -> Result<Self> {
-        if path.is_dir() {
-            return Self::of_store(path, wanted);
-        }
+        let described = ["config.json", "unet", "model_index.json"];
+        let network = described.iter().any(|name| path.join(name).exists());
         match images {
-            None => Self::of_file(path, wanted),
-            Some(images) => images.layers(path, wanted, printer),
+            Some(images) if network || !path.is_dir() => images.layers(path, wanted, printer),
+            None if network => bail!(
+                "{} is a network: give --images to run it on",
+                path.display()
+            ),
+            _ if path.is_dir() => Self::of_store(path, wanted),
+            _ => Self::of_file(path, wanted),
         }
     }
 
@@ -182,17 +197,44 @@ impl Layers {
 }
 
 impl OnImages<'_> {
+    fn open(&self, path: &Path, printer: Printer) -> Result<Open> {
+        if is_latent(path) {
+            let settings = LatentSettings {
+                size: self.size,
+                prompt: self.prompt,
+                ..LatentSettings::default()
+            };
+            let open = OpenLatent::load(path, &settings, self.device)?;
+            if let Some(sentence) = open.cut() {
+                printer.say(&sentence);
+            }
+            return Ok(Open {
+                network: AnyEncoder::Latent(open.network),
+                preprocess: open.preprocess,
+                schedule: open.schedule,
+            });
+        }
+        let imported = load(path, None, self.device)?;
+        let record = training_record(&imported.metadata)?;
+        let config = imported.network.config();
+        Ok(Open {
+            preprocess: preprocess_of(record.as_ref(), config, None)?,
+            schedule: process_of(&imported.metadata, config)?.schedule()?,
+            network: AnyEncoder::Diffusion(imported.network),
+        })
+    }
+
     fn layers(&self, path: &Path, wanted: &[String], printer: Printer) -> Result<Layers> {
         ensure!(
             self.t.is_some(),
             "a diffusion model needs a timestep: give --t, 0 for almost no noise"
         );
-        let imported = load(path, None, self.device)?;
-        let record = training_record(&imported.metadata)?;
-        let config = imported.network.config();
-        let schedule = process_of(&imported.metadata, config)?.schedule()?;
-        let preprocess = preprocess_of(record.as_ref(), config, None)?;
-        let taps = imported.network.taps();
+        let Open {
+            network,
+            preprocess,
+            schedule,
+        } = self.open(path, printer)?;
+        let taps = network.taps();
         let there: Vec<String> = taps
             .iter()
             .map(|tap| format!("block {}", tap.block))
@@ -213,7 +255,7 @@ impl OnImages<'_> {
         }
         let last = read.iter().map(|setting| setting.block).max();
         let last = last.context("there is no layer to read")?;
-        let network = imported.network.up_to(last).packed();
+        let network = up_to(network, last);
         let blocks = Blocks {
             dataset: self.dataset,
             preprocess,

@@ -13,6 +13,7 @@ use diffrep_cka::{
     align_between, align_within, between, within,
 };
 use diffrep_datasets::Split;
+use diffrep_import::is_latent;
 use diffrep_report::{
     Best, Block, Cell, Chart, Column, Figure, Heatmap, Report, Section, Table, heatmap_png, to_csv,
     to_html, to_svg, to_terminal_table,
@@ -31,8 +32,8 @@ const PRINTED: usize = 8;
 /// Compare layers by CKA, or by their nearest neighbours.
 ///
 /// A and B are feature stores, whose columns are the layers; safetensors files, whose tensors of two
-/// axes are (samples, features); or with --images checkpoints of diffusion models, whose blocks are the
-/// layers. Without B the layers of A are compared with one another. --out receives the matrix as JSON
+/// axes are (samples, features); or with --images checkpoints of diffusion models (Stable Diffusion's folders
+/// too), whose blocks are the layers. Without B the layers of A are compared with one another. --out receives the matrix as JSON
 /// and CSV and a heat map as SVG, PNG and HTML.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -40,6 +41,7 @@ const PRINTED: usize = 8;
     diffrep cka ours.safetensors resnet.safetensors --estimator minibatch --batch-size 256 --json\n  \
     diffrep cka fixtures/mini/model.safetensors --images fixtures/fashion-mnist --split test \\\n      \
     --limit 500 --t 100 --out runs/cka-blocks\n  \
+    diffrep cka model.pt stable-diffusion-v1-5/ --images photos/ --t 150 --size 512 --out runs/cka-sd\n  \
     diffrep cka a.safetensors b.safetensors --key features --neighbours 10 --measure cknna")]
 pub(crate) struct CkaArgs {
     /// A feature store, a safetensors file, or with --images a checkpoint.
@@ -86,6 +88,12 @@ pub(crate) struct CkaArgs {
     /// Names the noise.
     #[arg(long, default_value_t = 0, requires = "images")]
     seed: u64,
+    /// Height and width of images for Stable Diffusion, in pixels; those of its training without it.
+    #[arg(long, value_name = "PIXELS", requires = "images")]
+    size: Option<usize>,
+    /// What Stable Diffusion is told about every image; nothing without it.
+    #[arg(long, value_name = "TEXT", requires = "images")]
+    prompt: Option<String>,
     /// Folder for matrix and heat map.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -131,6 +139,10 @@ struct OnWhat {
     t: Option<usize>,
     pool: usize,
     seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
 }
 
 /// What is told and written.
@@ -162,8 +174,18 @@ pub(crate) fn run(args: &CkaArgs, printer: Printer) -> Result<()> {
         t: args.t,
         pool: args.pool,
         seed: args.seed,
+        size: args.size,
+        prompt: args.prompt.as_deref().unwrap_or_default(),
         device: &device,
     });
+    ensure!(
+        (args.size.is_none() && args.prompt.is_none())
+            || [Some(&args.a), args.b.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|path| is_latent(path)),
+        "--size and --prompt are for Stable Diffusion, which none of the networks is"
+    );
     let open = |path: &Path| Layers::open(path, &args.key, on_images.as_ref(), printer);
     let a = open(&args.a)?;
     let b = args.b.as_deref().map(open).transpose()?;
@@ -188,6 +210,8 @@ pub(crate) fn run(args: &CkaArgs, printer: Printer) -> Result<()> {
             t: args.t,
             pool: args.pool,
             seed: args.seed,
+            size: args.size,
+            prompt: args.prompt.clone(),
         }),
         samples: matrix.samples,
         batches: matrix.batches,

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use diffrep_datasets::Preprocess;
+use diffrep_extract::FirstStageInfo;
 use diffrep_import::{RawCheckpoint, is_dit, is_latent, load, read_arch};
 use diffrep_schedule::{Schedule, ScheduleKind};
 
@@ -21,6 +22,8 @@ pub(super) struct Reader {
     pub(super) name: String,
     pub(super) preprocess: Preprocess,
     pub(super) schedule: Schedule,
+    /// What makes its latents, if it reads latents.
+    pub(super) first_stage: Option<FirstStageInfo>,
 }
 
 impl ExtractArgs {
@@ -33,6 +36,7 @@ impl ExtractArgs {
                 name: open.name,
                 preprocess: open.preprocess,
                 schedule: Schedule::linear(1000),
+                first_stage: None,
             });
         }
         if is_latent(&self.checkpoint) {
@@ -41,10 +45,13 @@ impl ExtractArgs {
         if is_dit(&RawCheckpoint::open(&self.checkpoint)?) {
             return self.transformer(device);
         }
-        let told = self.prompt.is_some() || self.size.is_some() || self.vae.is_some();
+        let told = self.prompt.is_some()
+            || self.size.is_some()
+            || self.vae.is_some()
+            || self.keep_latents.is_some();
         ensure!(
             !told && self.latents == LatentsArg::Mean,
-            "--prompt, --size, --vae and --latents are for networks on latents, which {} is not",
+            "--prompt, --size, --vae, --latents and --keep-latents are for networks on latents, which {} is not",
             self.checkpoint.display()
         );
         let arch = self.arch.as_deref().map(read_arch).transpose()?;
@@ -64,6 +71,7 @@ impl ExtractArgs {
             preprocess: preprocess_of(record.as_ref(), config, self.fit)?,
             schedule: process.schedule()?,
             network: AnyEncoder::Diffusion(encoder.network.with_precision(self.precision.into())),
+            first_stage: None,
         })
     }
 
@@ -95,6 +103,7 @@ impl ExtractArgs {
         let process = self.schedule.unwrap_or(ScheduleKind::Linear.into());
         Ok(Reader {
             network: AnyEncoder::DiT(open.network),
+            first_stage: Some(open.first_stage),
             name: open.name,
             preprocess: open.preprocess,
             schedule: process.schedule()?,
@@ -131,6 +140,7 @@ impl ExtractArgs {
         }
         Ok(Reader {
             network: AnyEncoder::Latent(open.network),
+            first_stage: Some(open.first_stage),
             name: open.name,
             preprocess: open.preprocess,
             schedule: open.schedule,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
-use diffrep_artifact::{Lock, Sha256Hex, create_dir_all, write_bytes_atomic, write_json_atomic};
+use diffrep_artifact::{
+    Lock, Sha256Hex, create_dir_all, remove_stale_temps, write_bytes_atomic, write_json_atomic,
+};
 use diffrep_datasets::{Dataset, Split};
 use diffrep_import::{WeightDtype, read_arch};
 use diffrep_pretrain::{Course, Event, PretrainConfig, Pretraining, Task};
@@ -158,6 +160,7 @@ impl Job<'_> {
         Pretraining::check(&config, self.dataset)?;
         create_dir_all(out)?;
         let _lock = Lock::acquire(out)?;
+        remove_stale_temps(out)?;
         let checkpoint = out.join("checkpoint.safetensors");
         let fingerprint = self.dataset.fingerprint()?.to_string();
         let epochs = config.course().epochs;

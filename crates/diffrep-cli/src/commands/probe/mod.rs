@@ -500,10 +500,8 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
         .context("its manifest tells no timesteps")? as usize;
     let encoder = info["encoder"].as_str().unwrap_or_default();
     ensure!(
-        [" told ", " behind a VAE"]
-            .iter()
-            .all(|part| !encoder.contains(part)),
-        "heads on features of networks on latents cannot be saved for `classify` yet"
+        !encoder.contains(" behind a VAE"),
+        "heads on features of diffusion transformers cannot be saved for `classify` yet"
     );
     let rescaled = info.get("timestep_scale").is_some();
     let schedule = ["linear", "cosine", "scaled_linear"]
@@ -525,9 +523,12 @@ fn save(path: &Path, store: &Store, group: &[String], fit: &Fit, bench: &Bench<'
     let mut classes: Vec<String> = serde_json::from_value(info["classes"].clone())
         .context("its manifest tells no class names: extract it anew")?;
     classes.truncate(bench.classes);
-    // Behind the hash stands the precision of the features, if it is not f32.
-    let encoder: String = serde_json::from_value(info["encoder"].clone())?;
-    let encoder_sha256 = encoder.split(' ').next().unwrap_or_default().to_owned();
+    // Behind the hash stands the precision of the features, if it is not f32, or what the network was told,
+    // without which it is another one.
+    let encoder_sha256 = match encoder.contains(" told ") {
+        true => encoder.to_owned(),
+        false => encoder.split(' ').next().unwrap_or_default().to_owned(),
+    };
     let preprocess = serde_json::from_value(info["preprocess"].clone())?;
     let noise_seed = serde_json::from_value(info["noising"]["seed"].clone())?;
     match (&fit.head, group) {

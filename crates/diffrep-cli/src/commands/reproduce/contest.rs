@@ -42,6 +42,9 @@ struct Results<S> {
     contenders: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generation: Option<Generation>,
+    /// What a reader must know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +64,9 @@ struct Counts {
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: String,
+    /// The network that it reads, where that is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
     recipe: Recipe,
     scores: Vec<HeadScore>,
     test: Spread,
@@ -92,6 +98,7 @@ pub(super) struct Contest<'a> {
     seeds: &'a [u64],
     entries: Vec<Entry>,
     generated: Option<Generated>,
+    note: Option<String>,
 }
 
 impl<'a> Contest<'a> {
@@ -101,6 +108,19 @@ impl<'a> Contest<'a> {
             seeds,
             entries: Vec::new(),
             generated: None,
+            note: None,
+        }
+    }
+
+    /// Takes in what a reader must know.
+    pub(super) fn note(&mut self, note: &str) {
+        self.note = Some(note.into());
+    }
+
+    /// Says which network the contender that came last reads, which is not that of the others.
+    pub(super) fn on_network(&mut self, told: String) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.network = Some(told);
         }
     }
 
@@ -130,6 +150,7 @@ impl<'a> Contest<'a> {
         let accuracies: Vec<f64> = scores.iter().map(|score| score.test).collect();
         self.entries.push(Entry {
             name: name.into(),
+            network: None,
             recipe: recipe.clone(),
             test: Spread::of(&accuracies)?,
             verdict: ahead.map(|ahead| verdict(&ahead, 0.0)),
@@ -179,6 +200,7 @@ impl<'a> Contest<'a> {
             resamples: RESAMPLES,
             contenders: self.entries,
             generation,
+            note: self.note,
         };
         let record = ground.record(
             self.words.schema,
@@ -207,10 +229,10 @@ pub(super) fn found(path: &Path, known: Known<'_>) -> Result<Found> {
     };
     let results = &record.data;
     let streamed = results.settings["feed"].get("streamed").is_some();
+    let own = results.contenders.iter().any(|one| one.network.is_some());
     let words = match schema {
         tune::SCHEMA => tune::WORDS,
-        _ if streamed => heads::STREAMED,
-        _ => heads::WORDS,
+        _ => heads::words(streamed, own),
     };
     let seeds: Vec<u64> = serde_json::from_value(results.settings["seeds"].clone())
         .context("`settings.seeds` of the record")?;
@@ -278,6 +300,10 @@ impl<S: Serialize> Shown<'_, S> {
                 best.test.n
             )
         });
+        let subtitle = match &results.note {
+            Some(note) => format!("{subtitle} {}", diffrep_report::escape_inline(note)),
+            None => subtitle,
+        };
         let verdicts = results
             .contenders
             .iter()
@@ -423,7 +449,12 @@ impl<S: Serialize> Shown<'_, S> {
             rows: rows.collect(),
             decimals: 2,
         };
-        let mut blocks = vec![Block::Table(self.table())];
+        let mut blocks = Vec::new();
+        blocks.extend(results.note.as_ref().map(|note| Block::Note {
+            kind: NoteKind::Warning,
+            text: diffrep_report::escape_inline(note),
+        }));
+        blocks.push(Block::Table(self.table()));
         blocks.extend(self.against_published().map(Block::Table));
         if !plot.rows.is_empty() {
             blocks.push(Block::Figure(Figure {
@@ -576,6 +607,11 @@ impl<S: Serialize> Shown<'_, S> {
                         r.optimizer, r.epochs, r.batch, r.step_factor, r.step_every, r.learning_rates, r.weight_decays
                     ),
                 ));
+            }
+        }
+        for entry in &results.contenders {
+            if let Some(network) = &entry.network {
+                pairs.push((format!("network of `{}`", entry.name), network.clone()));
             }
         }
         pairs.push(("diffrep".into(), p.diffrep_version.clone()));

@@ -7,11 +7,12 @@ use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::Dataset;
 use diffrep_extract::{Setting, Settings};
 use diffrep_plan::{Feed, HeadsScale, Plan, ProbeScale, TransferScale};
-use diffrep_probe::{Splits, Study};
+use diffrep_probe::{Splits, Study, TunableEncoder};
 use diffrep_taps::Encoder;
 use diffrep_unet::random_network;
 
-use super::heads::HeadsPlan;
+use super::heads::{HeadsPlan, splits_of};
+use super::reader::{Own, Reader, Use};
 use super::{Ground, Place, probe, splits};
 
 /// Whether an experiment stores features that are known before it runs. Those of other kinds are small, or
@@ -81,12 +82,7 @@ impl Share<'_> {
 
     fn heads(&self, scale: &HeadsScale, name: &str) -> Result<usize> {
         let ground = Ground::open(&scale.checkpoint, name, self.place)?;
-        let splits = splits(
-            &scale.data,
-            self.place,
-            scale.train_per_class,
-            scale.test_per_class,
-        )?;
+        let splits = splits_of(scale, self.place)?;
         let plan = HeadsPlan {
             timestep: scale.timestep,
             blocks: &scale.blocks,
@@ -125,23 +121,29 @@ impl Share<'_> {
         Ok(others)
     }
 
-    /// All that the heads of a contest read, of every split and seed.
+    /// All that the heads of a contest read, of every network, split and seed.
     fn contest(&self, plan: &HeadsPlan<'_>, ground: &Ground, splits: &Splits) -> Result<usize> {
-        let mut read: BTreeSet<Setting> = BTreeSet::new();
-        for head in plan.heads {
-            read.extend(plan.stored(head)?.1);
-        }
-        let settings = Settings::new(read, &ground.network.taps(), &ground.schedule)?;
-        let parts = [
-            ("train", &splits.train),
-            ("validation", &splits.validation),
-            ("test", &splits.test),
-        ];
-        let (study, hash) = (ground.study(self.place), ground.sha256.to_string());
         let mut others = 0;
-        for &seed in plan.seeds {
-            let network = &ground.network;
-            others += self.parts(&study, network, &hash, "diffusion", &parts, &settings, seed)?;
+        let mut seen = Vec::new();
+        for head in plan.heads {
+            if seen.contains(&&head.encoder) {
+                continue;
+            }
+            seen.push(&head.encoder);
+            let mut read = BTreeSet::new();
+            for alike in plan.heads.iter().filter(|one| one.encoder == head.encoder) {
+                read.extend(plan.stored(alike)?.1);
+            }
+            let reading = Reading {
+                share: self,
+                read,
+                seeds: plan.seeds,
+                splits,
+            };
+            others += match &head.encoder {
+                None => reading.on(&ground.reader(self.place))?,
+                Some(planned) => Own::open(planned, self.place)?.with(self.place, reading)?,
+            };
         }
         Ok(others)
     }
@@ -170,6 +172,36 @@ impl Share<'_> {
                 progress.at(done as u64, "");
             })?;
             progress.finish();
+        }
+        Ok(others)
+    }
+}
+
+/// What the heads of a contest read of one network.
+struct Reading<'r, 'a> {
+    share: &'r Share<'a>,
+    read: BTreeSet<Setting>,
+    seeds: &'r [u64],
+    splits: &'r Splits,
+}
+
+impl Use for Reading<'_, '_> {
+    type Made = usize;
+
+    fn on<E: TunableEncoder>(self, reader: &Reader<'_, E>) -> Result<usize> {
+        let Reader { study, subject } = reader;
+        let settings = Settings::new(self.read, &subject.encoder.taps(), study.schedule)?;
+        let parts = [
+            ("train", &self.splits.train),
+            ("validation", &self.splits.validation),
+            ("test", &self.splits.test),
+        ];
+        let (encoder, hash, shelf) = (subject.encoder, &subject.hash, &subject.name);
+        let mut others = 0;
+        for &seed in self.seeds {
+            others += self
+                .share
+                .parts(study, encoder, hash, shelf, &parts, &settings, seed)?;
         }
         Ok(others)
     }

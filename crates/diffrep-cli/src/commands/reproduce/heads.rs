@@ -9,17 +9,22 @@ use diffrep_extract::{Setting, Settings};
 use diffrep_heads::{HeadSpec, TransformerConfig};
 use diffrep_import::load;
 use diffrep_plan::{
-    Cut, Experiment, Feed, HeadsScale, PlannedContender, PlannedHead, U_NET_ENCODER,
+    Cut, Experiment, Feed, HeadsScale, PlannedContender, PlannedEncoder, PlannedHead, PlannedText,
+    U_NET_ENCODER,
 };
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
-    Augment, Candidate, Contender, Reading, Recipe, Splits, Subject, Tune, TuneContender,
+    Augment, Candidate, Contender, Reading, Recipe, Splits, Subject, TunableEncoder, Tune,
+    TuneContender,
 };
-use diffrep_taps::{BlockIndex, Encoder};
+use diffrep_taps::BlockIndex;
 
 use super::contest::{Contest, Words};
 use super::generation::Planned;
+use super::reader::{Own, Reader, Use};
+use super::tune::cut_validation;
 use super::{Ground, Place, setting, splits, watched};
+use crate::printer::Printer;
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.heads", 1);
 
@@ -47,6 +52,38 @@ pub(super) const STREAMED: Words = Words {
     ..WORDS
 };
 
+/// The words of a contest of heads: on stored maps or streams of them, of one network or of several.
+pub(super) fn words(streamed: bool, own_networks: bool) -> Words {
+    let words = match streamed {
+        true => STREAMED,
+        false => WORDS,
+    };
+    match own_networks {
+        true => Words {
+            one: "contender",
+            many: "contenders",
+            on: "on frozen networks of their own",
+            order: None,
+            ..words
+        },
+        false => words,
+    }
+}
+
+/// The images of a scale.
+pub(super) fn splits_of(scale: &HeadsScale, place: &Place<'_>) -> Result<Splits> {
+    let found = splits(
+        &scale.data,
+        place,
+        scale.train_per_class,
+        scale.test_per_class,
+    )?;
+    match scale.validation_per_class {
+        None => Ok(found),
+        Some(count) => cut_validation(&found, count),
+    }
+}
+
 pub(super) fn run(
     experiment: &Experiment<HeadsScale>,
     scale_name: &str,
@@ -55,12 +92,7 @@ pub(super) fn run(
     let start = Instant::now();
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
-    let splits = splits(
-        &scale.data,
-        place,
-        scale.train_per_class,
-        scale.test_per_class,
-    )?;
+    let splits = splits_of(scale, place)?;
     let plan = HeadsPlan {
         timestep: scale.timestep,
         blocks: &scale.blocks,
@@ -77,6 +109,9 @@ pub(super) fn run(
         .map(|planned| Planned::read(planned, &ground))
         .transpose()?;
     let mut contest = plan.contest(&ground, &splits, place)?;
+    if let Some(note) = &scale.note {
+        contest.note(note);
+    }
     if let Some(path) = &scale.classifier {
         let trained = load(&place.roots.find(path), None, place.device)
             .with_context(|| format!("the classifier of scale {scale_name}"))?;
@@ -120,6 +155,51 @@ pub(super) struct HeadsPlan<'a> {
     pub(super) heads: &'a [PlannedContender],
 }
 
+/// A head as it will be trained.
+enum Entrant {
+    /// On stored maps, with the settings that it reads.
+    Stored(Contender, Vec<Setting>),
+    /// With the frozen network in the loop.
+    Streamed(TuneContender),
+}
+
+/// A contender on its way into a contest, whatever network it reads.
+struct Entering<'e, 'c> {
+    contest: &'e mut Contest<'c>,
+    entrant: &'e Entrant,
+    /// Settings of all contenders that read the same network.
+    read: &'e BTreeSet<Setting>,
+    seeds: &'e [u64],
+    splits: &'e Splits,
+    printer: Printer,
+}
+
+impl Use for Entering<'_, '_> {
+    type Made = ();
+
+    fn on<E: TunableEncoder>(self, reader: &Reader<'_, E>) -> Result<()> {
+        let Reader { study, subject } = reader;
+        let (splits, seeds) = (self.splits, self.seeds);
+        let (name, recipe, scores) = match self.entrant {
+            Entrant::Stored(contender, _) => {
+                let read = self.read.iter().copied();
+                let settings = Settings::new(read, &subject.encoder.taps(), study.schedule)?;
+                let scores = watched(self.printer, |on| {
+                    study.compete(subject, splits, &settings, contender, seeds, on)
+                })?;
+                (&contender.name, &contender.recipe, scores)
+            }
+            Entrant::Streamed(contender) => {
+                let scores = watched(self.printer, |on| {
+                    study.tune(subject, splits, contender, seeds, on)
+                })?;
+                (&contender.name, &contender.recipe, scores)
+            }
+        };
+        self.contest.enter(name, recipe, scores)
+    }
+}
+
 impl<'a> HeadsPlan<'a> {
     /// The contest of all heads.
     pub(super) fn contest(
@@ -128,48 +208,58 @@ impl<'a> HeadsPlan<'a> {
         splits: &Splits,
         place: &Place<'_>,
     ) -> Result<Contest<'a>> {
-        let words = match self.feed {
-            Feed::Stored => WORDS,
-            Feed::Streamed { .. } => STREAMED,
-        };
-        let mut contest = Contest::new(words, self.seeds);
-        let study = ground.study(place);
-        let subject = Subject {
-            name: "diffusion".into(),
-            encoder: &ground.network,
-            hash: ground.sha256.to_string(),
-        };
-        let stored: Vec<(Contender, Vec<Setting>)> = match self.feed {
-            Feed::Stored => self
-                .heads
-                .iter()
-                .map(|head| self.stored(head))
-                .collect::<Result<_>>()?,
-            Feed::Streamed { .. } => Vec::new(),
-        };
-        // What all heads read comes from one forward of each image and timestep.
-        let read: BTreeSet<Setting> = stored.iter().flat_map(|(_, read)| read).copied().collect();
-        for (contender, _) in &stored {
-            let settings = Settings::new(
-                read.iter().copied(),
-                &ground.network.taps(),
-                &ground.schedule,
-            )?;
-            let scores = watched(place.printer, |on| {
-                study.compete(&subject, splits, &settings, contender, self.seeds, on)
-            })?;
-            contest.enter(&contender.name, &contender.recipe, scores)?;
-        }
-        if let &Feed::Streamed { .. } = self.feed {
-            for head in self.heads {
-                let contender = self.streamed(head)?;
-                let scores = watched(place.printer, |on| {
-                    study.tune(&subject, splits, &contender, self.seeds, on)
-                })?;
-                contest.enter(&contender.name, &contender.recipe, scores)?;
-            }
+        let streamed = matches!(self.feed, Feed::Streamed { .. });
+        let own = self.heads.iter().any(|head| head.encoder.is_some());
+        let mut contest = Contest::new(words(streamed, own), self.seeds);
+        let entrants: Vec<Entrant> = self
+            .heads
+            .iter()
+            .map(|head| self.entrant(head))
+            .collect::<Result<_>>()?;
+        // The last network that was a contender's own: those that read the same stand together, mostly.
+        let mut opened: Option<(&PlannedEncoder, Own)> = None;
+        for (head, entrant) in self.heads.iter().zip(&entrants) {
+            let alike = self.heads.iter().zip(&entrants);
+            let alike = alike.filter(|(other, _)| other.encoder == head.encoder);
+            // What they read comes from one forward of each image and timestep.
+            let read: BTreeSet<Setting> = alike
+                .flat_map(|(_, entrant)| match entrant {
+                    Entrant::Stored(_, read) => read.as_slice(),
+                    Entrant::Streamed(_) => &[],
+                })
+                .copied()
+                .collect();
+            let entering = Entering {
+                contest: &mut contest,
+                entrant,
+                read: &read,
+                seeds: self.seeds,
+                splits,
+                printer: place.printer,
+            };
+            let Some(planned) = &head.encoder else {
+                entering.on(&ground.reader(place))?;
+                continue;
+            };
+            let own = match opened.take() {
+                Some((before, own)) if before == planned => own,
+                _ => Own::open(planned, place)?,
+            };
+            own.with(place, entering)?;
+            contest.on_network(own.told(planned));
+            opened = Some((planned, own));
         }
         Ok(contest)
+    }
+
+    fn entrant(&self, head: &'a PlannedContender) -> Result<Entrant> {
+        match self.feed {
+            Feed::Stored => {
+                let (contender, read) = self.stored(head)?;
+                Ok(Entrant::Stored(contender, read))
+            }
+            Feed::Streamed { .. } => Ok(Entrant::Streamed(self.streamed(head)?)),
+        }
     }
 
     fn recipe(&self, head: &PlannedHead) -> Result<Recipe> {
@@ -270,7 +360,10 @@ impl<'a> HeadsPlan<'a> {
         });
         Ok(TuneContender {
             name: planned.title().into(),
-            tune: Tune::Head,
+            tune: match planned.encoder.as_ref().map(|encoder| &encoder.text) {
+                Some(&PlannedText::Learned { rate }) => Tune::Prompt { rate },
+                _ => Tune::Head,
+            },
             candidates: candidates.collect::<Result<_>>()?,
             augment: Augment {
                 fresh_noise,

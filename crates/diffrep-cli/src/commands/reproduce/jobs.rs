@@ -136,7 +136,7 @@ pub(super) fn with_assets(jobs: Vec<Job>) -> Result<(Vec<Job>, Vec<String>)> {
 }
 
 /// The way to a path that is not there; `written` is how the experiment has it.
-fn hint(path: &Path, written: &Path) -> Option<String> {
+pub(super) fn hint(path: &Path, written: &Path) -> Option<String> {
     if path.starts_with("fixtures") {
         let hint = "paths in experiments start at the folder in which the command runs: run it in the root of the \
                     clone";

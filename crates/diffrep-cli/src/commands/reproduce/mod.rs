@@ -15,6 +15,7 @@ mod pictures;
 mod plan;
 mod probe;
 pub(crate) mod protocol;
+mod reader;
 mod results;
 pub(crate) mod select;
 mod similarity;
@@ -27,14 +28,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::Args;
-use diffrep_artifact::{Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, unix_now};
+use diffrep_artifact::{
+    Host, Lock, Provenance, Record, Sha256Hex, create_dir_all, remove_stale_temps, unix_now,
+};
 use diffrep_datasets::{Dataset, Preprocess, Split, balanced_subset};
 use diffrep_extract::Setting;
 use diffrep_import::load;
 use diffrep_plan::{DataSource, Described, PAPER, Plan, PlannedBackbone, Published, Roots};
 use diffrep_pool::PoolSize;
 use diffrep_pretrain::TrainingRecord;
-use diffrep_probe::{Progress, Splits, Study};
+use diffrep_probe::{Progress, Splits, Study, Subject};
 use diffrep_report::{Cell, Column, Table};
 use diffrep_schedule::{ProcessSpec, Schedule};
 use diffrep_unet::UNet;
@@ -64,8 +67,8 @@ use crate::printer::Printer;
     diffrep reproduce figure1 --scale paper --device cuda:0 --launcher local --workers 4\n  \
     diffrep reproduce --scale paper --device cuda:0 --launcher slurm --workers 16 --gpus 1 --submit")]
 pub(crate) struct ReproduceArgs {
-    /// Experiments by name (figure1 to figure7, table1, table2, table3, table6, ensemble,
-    /// select), or TOML files of your own, as for `diffrep run`; all that have the scale without it.
+    /// Experiments by name (figure1 to figure7, table1 to table4, table6, ensemble, select), or TOML
+    /// files of your own, as for `diffrep run`; all that have the scale without it.
     /// `smoke` is `figure2` at a scale that proves the pipeline in under a minute.
     experiments: Vec<String>,
     /// Which scale of the experiments.
@@ -223,10 +226,12 @@ fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
     let device = how.device.open()?;
     create_dir_all(&how.runs)?;
     let _lock = Lock::acquire(&how.runs)?;
+    clean(&how.runs, &["", "steps", "trainings", "samples"])?;
     for job in &ready {
         let (plan, scale) = (&job.plan, &job.scale);
         let dir = job.dir(&how.runs);
         create_dir_all(&dir)?;
+        clean(&dir, &["", "figures"])?;
         let place = Place {
             dir: &dir,
             shared: &how.runs,
@@ -261,6 +266,17 @@ fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
             lacking.len(),
             lacking.len() + ready.len()
         );
+    }
+    Ok(())
+}
+
+/// Removes from some folders in `dir` what a process that was killed had begun to write.
+fn clean(dir: &Path, folders: &[&str]) -> Result<()> {
+    for folder in folders {
+        let folder = dir.join(folder);
+        if folder.exists() {
+            remove_stale_temps(&folder)?;
+        }
     }
     Ok(())
 }
@@ -333,6 +349,18 @@ impl Ground {
             process,
             schedule: process.schedule()?,
         })
+    }
+
+    /// It, as a network that is studied.
+    fn reader<'a>(&'a self, place: &Place<'a>) -> reader::Reader<'a, UNet> {
+        reader::Reader {
+            study: self.study(place),
+            subject: Subject {
+                name: "diffusion".into(),
+                encoder: &self.network,
+                hash: self.sha256.to_string(),
+            },
+        }
     }
 
     /// A study on it, whose steps and features are shared with other experiments.

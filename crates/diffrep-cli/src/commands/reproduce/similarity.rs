@@ -10,8 +10,9 @@ use diffrep_cka::{Layer, Matrix, Options, between, within};
 use diffrep_datasets::Preprocess;
 use diffrep_extract::Setting;
 use diffrep_import::load;
-use diffrep_plan::{Described, Experiment, SimilarityScale};
+use diffrep_plan::{Described, Experiment, PlannedDiffusion, SimilarityScale};
 use diffrep_pool::PoolSize;
+use diffrep_probe::TunableEncoder;
 use diffrep_report::{
     Best, Block, Cell, Column, Figure, Heatmap, Report, Section, Table, to_terminal_table,
 };
@@ -21,7 +22,9 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
+use super::jobs::hint;
 use super::protocol::PROTOCOL;
+use super::reader::{self, Own, Use};
 use super::told::{self, Found, Known};
 use super::{Ground, Place, splits};
 use crate::commands::cka::layers::Blocks;
@@ -42,6 +45,9 @@ struct Results {
     images: usize,
     estimator: String,
     comparisons: Vec<Comparison>,
+    /// Models that were not there, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
 }
 
 /// The standard blocks, as rows, against the layers of something else.
@@ -70,6 +76,7 @@ impl Named {
 }
 
 /// How features are read.
+#[derive(Clone, Copy)]
 struct Reader<'a> {
     ground: &'a Ground,
     blocks: Blocks<'a>,
@@ -77,6 +84,25 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The same of blocks that `blocks` does not say how to reach: of a network of another kind.
+    fn other<E: Encoder>(
+        &self,
+        open: &reader::Reader<'_, E>,
+        t: usize,
+        dim: usize,
+        title: &str,
+    ) -> Result<Named> {
+        let reader = Reader {
+            blocks: Blocks {
+                schedule: open.study.schedule,
+                ..self.blocks
+            },
+            ..*self
+        };
+        let preprocess = open.study.preprocess;
+        reader.read(open.subject.encoder, Some(t), dim, title, preprocess)
+    }
+
     /// Every block of a network at a timestep, pooled to vectors of about `dim`.
     fn read<E: Encoder>(
         &self,
@@ -202,6 +228,29 @@ pub(super) fn run(
         let layers = reader.backbone(&open.network, dim, open.preprocess, &planned.name)?;
         against(planned.name.clone(), layers)?;
     }
+    let mut left_out = Vec::new();
+    for planned in &scale.diffusion_models {
+        let (name, written) = (&planned.name, &planned.encoder.checkpoint);
+        let path = place.roots.find(written);
+        if !path.exists() {
+            let way = hint(&path, written).map_or_else(String::new, |way| format!(" ({way})"));
+            let path = path.display();
+            place
+                .printer
+                .say(&format!("{name} is left out: there is no {path}{way}"));
+            left_out.push(name.clone());
+            continue;
+        }
+        let layers = Own::open(&planned.encoder, place)?.with(
+            place,
+            Reading {
+                reader: &reader,
+                planned,
+                dim,
+            },
+        )?;
+        against(planned.name.clone(), layers)?;
+    }
     let record = ground.record(
         SCHEMA,
         Sha256Hex::hash_json(scale)?,
@@ -215,12 +264,29 @@ pub(super) fn run(
             images: images.len(),
             estimator: "linear CKA by the unbiased HSIC_1, f64".into(),
             comparisons,
+            left_out,
         },
     )?;
     let shown = to_terminal_table(&table(&record.data));
     let report = report(&experiment.title, &record);
     Finished::write(&record, &report, shown, place.dir, start)?.show(place.printer);
     Ok(())
+}
+
+/// Another diffusion model on its way into a comparison.
+struct Reading<'r, 'a> {
+    reader: &'r Reader<'a>,
+    planned: &'r PlannedDiffusion,
+    dim: usize,
+}
+
+impl Use for Reading<'_, '_> {
+    type Made = Named;
+
+    fn on<E: TunableEncoder>(self, open: &reader::Reader<'_, E>) -> Result<Named> {
+        let PlannedDiffusion { name, timestep, .. } = self.planned;
+        self.reader.other(open, *timestep, self.dim, name)
+    }
 }
 
 fn comparison(name: &str, matrix: Matrix) -> Comparison {
@@ -345,6 +411,10 @@ fn report(title: &str, record: &Record<Results>) -> Report {
             provenance.config_sha256.to_string(),
         ),
     ];
+    if !results.left_out.is_empty() {
+        let names = results.left_out.join(", ");
+        pairs.push(("left out, since not there".into(), names));
+    }
     if let Some(hash) = &provenance.checkpoint_sha256 {
         pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
     }

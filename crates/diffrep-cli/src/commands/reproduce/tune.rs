@@ -7,11 +7,12 @@ use diffrep_datasets::balanced_subset;
 use diffrep_heads::FeedbackSpec;
 use diffrep_plan::{Experiment, PlannedTuning, Trained, TuneScale};
 use diffrep_pool::PoolSize;
-use diffrep_probe::{Augment, Reading, Recipe, Splits, Subject, Tune, TuneContender};
+use diffrep_probe::{Augment, Reading, Recipe, Splits, Tune, TuneContender};
 use diffrep_taps::{BlockIndex, Encoder};
 
 use super::contest::{Contest, Words};
 use super::heads::{cut, head_spec};
+use super::reader::Reader;
 use super::{Ground, Place, setting, splits, watched};
 
 pub(super) const SCHEMA: (&str, u32) = ("diffrep.tune", 1);
@@ -50,12 +51,7 @@ pub(super) fn run(
     }
     let blocks = ground.network.taps().len();
     let recipe = Recipe::named(&scale.recipe)?;
-    let study = ground.study(place);
-    let subject = Subject {
-        name: "diffusion".into(),
-        encoder: &ground.network,
-        hash: ground.sha256.to_string(),
-    };
+    let Reader { study, subject } = ground.reader(place);
     let mut contest = Contest::new(WORDS, &scale.seeds);
     for planned in &scale.contenders {
         let contender = contender(planned, scale, &recipe, blocks)?;

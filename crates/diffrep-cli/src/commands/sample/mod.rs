@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use diffrep_artifact::{Lock, create_dir_all, write_bytes_atomic};
+use diffrep_artifact::{
+    ArtifactError, Lock, create_dir_all, remove_stale_temps, write_bytes_atomic,
+};
 use diffrep_import::{load, read_arch};
 use diffrep_sample::{SampleOptions, Sampler};
 use diffrep_schedule::{ProcessSpec, Spacing, VarianceKind, respaced};
@@ -183,7 +185,7 @@ pub(crate) fn run(args: &SampleArgs, printer: Printer) -> Result<()> {
         false => {
             create_dir_all(&args.out)?;
             // Several processes may draw into one folder, each its own numbers.
-            let _lock = Lock::share(&args.out)?;
+            let _lock = join(&args.out)?;
             let drawn = drawing.fill(&args.out, wanted.clone(), printer)?;
             let shown = wanted.take(GRID as usize).map(|id| picture(&args.out, id));
             let grid = grid(shown)?;
@@ -266,5 +268,22 @@ fn classes(
             )
         }
         Some(_) => Ok(Some(u32::try_from(classes)?)),
+    }
+}
+
+/// Takes a folder together with whoever else draws into it. If nobody does, what a process that was killed had
+/// begun to write is removed first.
+fn join(folder: &Path) -> Result<Lock> {
+    if let Ok(_alone) = Lock::acquire(folder) {
+        remove_stale_temps(folder)?;
+    }
+    let mut tries = 0;
+    loop {
+        match Lock::share(folder) {
+            // Another process may be removing such files, which takes no time.
+            Err(ArtifactError::Locked { .. }) if tries < 100 => tries += 1,
+            lock => return Ok(lock?),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -11,6 +11,7 @@ use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind};
 use diffrep_taps::TapInfo;
 use diffrep_unet::{UNetConfig, flops, flops_up_to};
 
+use super::super::tune::cut_validation;
 use super::super::{Ground, Place, splits};
 use crate::commands::architecture::Architecture;
 
@@ -98,6 +99,17 @@ impl Counts {
             validation,
             test: cut(test, test_per_class),
             splits: None,
+        })
+    }
+
+    /// The same with so many validation images a class.
+    pub(super) fn with_validation(self, per_class: usize) -> Result<Self> {
+        Ok(match &self.splits {
+            Some(splits) => Self::from(cut_validation(splits, per_class)?),
+            None => Self {
+                validation: self.validation.min(per_class * self.classes),
+                ..self
+            },
         })
     }
 

@@ -8,8 +8,8 @@ use diffrep_datasets::Dataset;
 use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_import::load;
 use diffrep_plan::{
-    DenoisingScale, EnsembleScale, Feed, HeadsScale, Plan, PlannedGeneration, ProbeScale,
-    SelectScale, SimilarityScale, TransferScale, TuneScale,
+    DenoisingScale, EnsembleScale, Feed, HeadsScale, Plan, PlannedContender, PlannedEncoder,
+    PlannedGeneration, ProbeScale, SelectScale, SimilarityScale, TransferScale, TuneScale,
 };
 use diffrep_probe::{
     Cell, Contender, Draws, HeadScore, Recipe, Search, StepKey, Study, Subject, Tune,
@@ -239,12 +239,15 @@ impl<'a> Lister<'a> {
     }
 
     fn heads(&mut self, scale: &HeadsScale) -> Result<()> {
-        let counts = Counts::of(
+        let mut counts = Counts::of(
             &scale.data,
             self.place,
             scale.train_per_class,
             scale.test_per_class,
         )?;
+        if let Some(count) = scale.validation_per_class {
+            counts = counts.with_validation(count)?;
+        }
         let plan = HeadsPlan {
             timestep: scale.timestep,
             blocks: &scale.blocks,
@@ -331,17 +334,23 @@ impl<'a> Lister<'a> {
 
     /// Heads against each other on the images `of` names.
     fn contest(&mut self, plan: &HeadsPlan<'_>, counts: &Counts, of: &str) -> Result<()> {
+        for head in plan.heads {
+            if let Some(encoder) = &head.encoder {
+                self.elsewhere(plan, head, encoder, counts, of)?;
+            }
+        }
+        let ours = plan.heads.iter().filter(|head| head.encoder.is_none());
         if let Feed::Streamed { .. } = plan.feed {
-            for head in plan.heads {
+            for head in ours {
                 self.training(&plan.streamed(head)?, plan.seeds, counts, of)?;
             }
             return Ok(());
         }
-        let stored: Vec<(Contender, Vec<Setting>)> = plan
-            .heads
-            .iter()
-            .map(|head| plan.stored(head))
-            .collect::<Result<_>>()?;
+        let stored: Vec<(Contender, Vec<Setting>)> =
+            ours.map(|head| plan.stored(head)).collect::<Result<_>>()?;
+        if stored.is_empty() {
+            return Ok(());
+        }
         let read: BTreeSet<Setting> = stored.iter().flat_map(|(_, read)| read).copied().collect();
         let settings = Settings::new(read, &self.model.network.taps, &self.model.schedule)?;
         for (contender, _) in &stored {
@@ -356,6 +365,44 @@ impl<'a> Lister<'a> {
                 of,
                 self.flops(),
             )?;
+        }
+        Ok(())
+    }
+
+    /// A head on a network of its own, once a seed. Its forwards are counted; what one takes is known of
+    /// networks on pixels alone.
+    fn elsewhere(
+        &mut self,
+        plan: &HeadsPlan<'_>,
+        head: &PlannedContender,
+        encoder: &PlannedEncoder,
+        counts: &Counts,
+        of: &str,
+    ) -> Result<()> {
+        for (place, &seed) in plan.seeds.iter().enumerate() {
+            let (name, forwards) = match plan.feed {
+                Feed::Stored => {
+                    let name = format!("{}-{}", encoder.file_name(), head.head.name());
+                    (name, counts.all())
+                }
+                Feed::Streamed { .. } => {
+                    let contender = plan.streamed(head)?;
+                    // With the first seed every block and every point of the grid are tried.
+                    let trainings = match place {
+                        0 => contender.candidates.len() * contender.recipe.grid().len(),
+                        _ => 1,
+                    };
+                    let epochs = contender.recipe.epochs * trainings;
+                    let images = (counts.train + counts.validation) * epochs + counts.test;
+                    (format!("tune-{}", contender.file_name()), images as u64)
+                }
+            };
+            let cost = Cost {
+                forwards,
+                ..Cost::default()
+            };
+            let identity = (of, head, seed);
+            self.push(format!("{name}-seed{seed}"), None, &identity, |_| cost)?;
         }
         Ok(())
     }
@@ -475,6 +522,8 @@ impl<'a> Lister<'a> {
             let (pass, look) = match &contender.tune {
                 Tune::Head => (1.0, 1.0),
                 Tune::Feedback { .. } => (4.0, 2.0),
+                // The gradient goes back through weights that have none of their own.
+                Tune::Prompt { .. } => (2.0, 1.0),
                 Tune::Encoder { recompute, .. } => (if *recompute { 4.0 } else { 3.0 }, 1.0),
             };
             let epochs = contender.recipe.epochs as f64;
@@ -508,10 +557,7 @@ impl<'a> Lister<'a> {
             scale.test_per_class,
         )?;
         if let Some(count) = scale.validation_per_class {
-            match &counts.splits {
-                Some(splits) => counts = Counts::from(tune::cut_validation(splits, count)?),
-                None => counts.validation = counts.validation.min(count * counts.classes),
-            }
+            counts = counts.with_validation(count)?;
         }
         let recipe = Recipe::named(&scale.recipe)?;
         let of = format!(
@@ -729,6 +775,9 @@ impl<'a> Lister<'a> {
         }
         reads.extend(scale.random.then(|| ("random".into(), whole)));
         reads.extend(scale.networks.iter().map(|n| (n.file_name(), 0.0)));
+        let others = scale.diffusion_models.iter();
+        let there = others.filter(|n| self.place.roots.find(&n.encoder.checkpoint).exists());
+        reads.extend(there.map(|n| (n.encoder.file_name(), 0.0)));
         for (name, flops) in reads {
             let cost = Cost {
                 forwards: images,

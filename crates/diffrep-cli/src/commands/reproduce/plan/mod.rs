@@ -33,7 +33,7 @@ struct Planned {
     /// Hours of all that is to be done; absent where no rate is known.
     hours: Option<f64>,
     missing: Vec<Missing>,
-    /// Tables of the paper that no experiment makes.
+    /// Tables of the paper that need no run.
     besides: Vec<(&'static str, &'static str)>,
     steps: Vec<Step>,
 }
@@ -89,13 +89,8 @@ fn makes(name: &str) -> String {
     }
 }
 
-/// Tables of the paper that need no run, or that no experiment makes.
-const BESIDES: [(&str, &str); 3] = [
-    (
-        "Table 4",
-        "Stable Diffusion and diffusion transformers: no experiment; `diffrep extract` and `diffrep probe` \
-         (docs/stable-diffusion.md)",
-    ),
+/// Tables of the paper that need no run.
+const BESIDES: [(&str, &str); 2] = [
     (
         "Table 5",
         "the data sets: `diffrep fetch` has them, and experiments hold them to these counts",
