@@ -1,7 +1,6 @@
 //! A Slurm of one machine, with controller, node daemon, key and ports of its own.
 
 use std::fs;
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -28,11 +27,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts it; `None`, said on standard error, if Slurm is not installed.
+    #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub(crate) fn start() -> Option<Self> {
         let cluster = Self::started();
         if cluster.is_none() {
             let why = "skipped: Slurm is not installed (Debian: slurm-wlm and munge)";
-            writeln!(std::io::stderr(), "{why}").unwrap();
+            eprintln!("{why}");
         }
         cluster
     }

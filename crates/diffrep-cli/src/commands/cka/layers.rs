@@ -39,6 +39,7 @@ pub(super) struct Layers {
     values: Values,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a comparison has two")]
 enum Values {
     Stored(Store),
     Memory(Vec<Array2<f32>>),
