@@ -133,16 +133,17 @@ fn files_of_any_origin_are_probed() {
 
 /// How many numbers of each name are in the one event file below a folder.
 fn scalars(board: &Path) -> BTreeMap<String, usize> {
-    let runs: Vec<_> = std::fs::read_dir(board).unwrap().collect();
-    let [Ok(run)] = &runs[..] else {
-        panic!("{runs:?}")
-    };
-    let files: Vec<_> = std::fs::read_dir(run.path()).unwrap().collect();
-    let [Ok(file)] = &files[..] else {
-        panic!("{files:?}")
-    };
-    assert!(file.file_name().to_string_lossy().contains("tfevents"));
-    let bytes = std::fs::read(file.path()).unwrap();
+    // A folder for the column, in it one for the head.
+    let mut path = board.to_path_buf();
+    for _ in 0..3 {
+        let inside: Vec<_> = std::fs::read_dir(&path).unwrap().collect();
+        let [Ok(only)] = &inside[..] else {
+            panic!("{inside:?}")
+        };
+        path = only.path();
+    }
+    assert!(path.to_string_lossy().contains("tfevents"), "{path:?}");
+    let bytes = std::fs::read(path).unwrap();
     let names = [
         "loss/train",
         "loss/validation",

@@ -22,6 +22,9 @@ pub fn micro_batch(size: usize) -> usize {
 pub struct Batch {
     /// [`micro_batch`] of the network's images without it.
     pub rows: Option<NonZeroUsize>,
+    /// Whether the numbers may depend on it, so that it is a part of the store's key: where a network is not known
+    /// to give the same bits in a batch of any size, and this is not the usual one.
+    pub in_key: bool,
     /// What was found out about it, such as the memory that it takes, for those who read the store; nothing
     /// where it is null. Changes no number.
     pub note: serde_json::Value,

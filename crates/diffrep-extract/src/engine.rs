@@ -292,6 +292,9 @@ impl Extraction<'_> {
                 determines["noise"] = serde_json::json!({"file": file.sha256().to_string()});
             }
         }
+        if self.batch.in_key {
+            determines["batch"] = self.together().into();
+        }
         if self.views != Views::default() {
             determines["rows"] = serde_json::json!(self.views);
         }

@@ -154,10 +154,8 @@ impl Extraction<'_> {
             },
             encoder_hash: first_stage.hash.clone(),
             dtype: FeatureDtype::F32,
-            batch: Batch {
-                note: serde_json::Value::Null,
-                ..self.batch.clone()
-            },
+            // Latents serve jobs of any batch, so theirs is the usual one.
+            batch: Batch::default(),
             ..self.clone()
         };
         match place {

@@ -106,6 +106,29 @@ impl Extraction<'_> {
         Ok(dir.join(&self.images_key()?.to_string()[..NAME]))
     }
 
+    /// Deletes what lies on the shelf at `dir` of these images, from this network and with this noise; all else
+    /// stays.
+    ///
+    /// # Errors
+    ///
+    /// When the data set's fingerprint cannot be taken, or a folder cannot be deleted.
+    pub fn clear_shelf(&self, dir: &Path) -> Result<(), ExtractError> {
+        let images = self.shelf_of_images(dir)?;
+        match std::fs::remove_dir_all(&images) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ArtifactError::Write {
+                    path: images,
+                    source: error,
+                }
+                .into());
+            }
+            _ => {}
+        }
+        // It goes too if nothing of others is there.
+        let _ = std::fs::remove_dir(dir);
+        Ok(())
+    }
+
     /// The columns of this job, of which only those are computed that are on the shelf at `dir` for no
     /// other job. Jobs share a column when everything that determines its numbers is the same; which
     /// other columns they ask for is not part of that.

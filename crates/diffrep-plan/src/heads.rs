@@ -359,6 +359,10 @@ impl PlannedHead {
 }
 
 impl Settings for HeadsScale {
+    fn seeds_mut(&mut self) -> Option<&mut Vec<u64>> {
+        Some(&mut self.seeds)
+    }
+
     fn check(&self) -> Result<(), String> {
         crate::at_least_one(&[
             ("blocks", self.blocks.len()),

@@ -80,6 +80,17 @@ pub struct Experiment<S> {
     pub scales: BTreeMap<String, S>,
 }
 
+/// That a name can stand in the names of folders and in scripts.
+fn names_a_folder(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(allowed) {
+        true => Ok(()),
+        false => Err(format!(
+            "`{name}` names a folder: use letters, digits, `-`, `_` and `.` alone, and neither `.` nor `-` first"
+        )),
+    }
+}
+
 /// The settings of one scale of one kind of experiment.
 pub trait Settings: DeserializeOwned {
     /// What no type rules out.
@@ -91,6 +102,11 @@ pub trait Settings: DeserializeOwned {
 
     /// The files and folders that it reads.
     fn assets(&self) -> Vec<&Path>;
+
+    /// The seeds of its trainings, where a scale names them.
+    fn seeds_mut(&mut self) -> Option<&mut Vec<u64>> {
+        None
+    }
 
     /// Names that claims can be about; none where results are no accuracies on the same test images.
     fn contenders(&self) -> Vec<&str> {
@@ -128,11 +144,22 @@ fn check_claim<S: Settings>(
     claim: &PaperClaim,
     scales: &BTreeMap<String, S>,
 ) -> Result<(), String> {
+    let refuse = |reason: String| Err(format!("the claim \"{}\" {reason}", claim.text));
+    if let Expectation::Within(points) = claim.expects
+        && !(points.is_finite() && points > 0.0)
+    {
+        return refuse(format!("allows {points} points, which must be above 0"));
+    }
     for (name, pairs) in &claim.pairs {
-        let refuse = |reason: String| Err(format!("the claim \"{}\" {reason}", claim.text));
         let Some(scale) = scales.get(name) else {
             return refuse(format!("is about a scale `{name}`, which there is not"));
         };
+        if pairs.is_empty() {
+            return refuse(format!("compares nothing at the scale `{name}`"));
+        }
+        if let Some([one, _]) = pairs.iter().find(|[one, other]| one == other) {
+            return refuse(format!("compares `{one}` with itself"));
+        }
         let known = scale.contenders();
         for side in pairs.iter().flatten() {
             if known.is_empty() {
@@ -169,8 +196,21 @@ impl<S: Settings> Experiment<S> {
             name: name.into(),
             reason,
         };
-        let written: Written<S> =
+        let mut written: Written<S> =
             toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        for (scale, settings) in &mut written.scales {
+            let seeds = settings.seeds_mut().map_or(&[][..], |seeds| seeds);
+            let again = (1..seeds.len()).find(|&at| seeds[..at].contains(&seeds[at]));
+            if let Some(at) = again {
+                let seed = seeds[at];
+                return Err(refuse(format!(
+                    "scale {scale}: `seeds` has {seed} twice, which would be told as a spread"
+                )));
+            }
+        }
+        for name in written.scales.keys().chain([&written.name]) {
+            names_a_folder(name).map_err(&refuse)?;
+        }
         for (scale, settings) in &written.scales {
             settings
                 .check()

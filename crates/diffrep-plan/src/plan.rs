@@ -160,7 +160,8 @@ impl Plan {
     pub fn own_words(&self) -> Option<Described> {
         let text = known_text(self.name());
         let known = text.and_then(|text| Self::parse(self.name(), text).ok());
-        (known.as_ref() != Some(self)).then(|| self.words())
+        let (known, own) = (known.map(|known| known.words()), self.words());
+        (known.as_ref() != Some(&own)).then_some(own)
     }
 
     /// What it says of itself.
@@ -171,6 +172,14 @@ impl Plan {
             published: self.published().to_vec(),
             claims: self.claims().to_vec(),
         }
+    }
+
+    /// Sets the seeds of all scales that name them; says whether there is one.
+    pub fn set_seeds(&mut self, seeds: &[u64]) -> bool {
+        of_any!(self, experiment => {
+            let mut found = experiment.scales.values_mut().filter_map(|scale| scale.seeds_mut());
+            found.by_ref().map(|own| seeds.clone_into(own)).count() > 0
+        })
     }
 
     /// The files and folders that it reads at a scale, whether they are there or not.
@@ -395,5 +404,43 @@ mod tests {
         assert!(own(streamed, "").contains("a learned text is for streamed features"));
         let misspelt = r#"data = { path = "fixtures/fashion-mnist", clases = ["a"] }"#;
         assert!(refused(r#"data = "fixtures/fashion-mnist""#, misspelt).contains("clases"));
+    }
+
+    #[test]
+    fn other_seeds_leave_an_experiment_what_it_is() {
+        let mut table = Plan::named("table1").unwrap();
+        assert!(table.set_seeds(&[0, 1, 2, 3, 4]));
+        let Plan::Heads(heads) = &table else {
+            panic!("{table:?}")
+        };
+        assert!(heads.scales.values().all(|scale| scale.seeds.len() == 5));
+        assert_eq!(table.own_words(), None);
+        // Layers are compared without a training.
+        assert!(!Plan::named("figure6").unwrap().set_seeds(&[0]));
+    }
+
+    #[test]
+    fn what_would_be_told_as_more_than_it_is_is_refused() {
+        let text = known_text("table1").unwrap();
+        let refused = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            let changed = text.replacen(from, to, 1);
+            Plan::parse("x", &changed).unwrap_err().to_string()
+        };
+        let error = refused("seeds = [0, 1, 2]", "seeds = [1, 1]");
+        assert!(error.contains("`seeds` has 1 twice"), "{error}");
+        for name in ["../up", ".hidden", "two words", ""] {
+            let error = refused("name = \"table1\"", &format!("name = {name:?}"));
+            assert!(error.contains("names a folder"), "{error}");
+        }
+        let nothing = "[[claims]]\ntext = \"All is well\"\nat = \"\"\n[claims.pairs]\nmini = []\n\n[scales.mini]\n";
+        let error = refused("[scales.mini]\n", nothing);
+        assert!(error.contains("compares nothing"), "{error}");
+        let itself = nothing.replace("[]", "[[\"attention\", \"attention\"]]");
+        let error = refused("[scales.mini]\n", &itself);
+        assert!(error.contains("with itself"), "{error}");
+        let negative = itself.replace("at = \"\"", "at = \"\"\nexpects = { within = -1.0 }");
+        let error = refused("[scales.mini]\n", &negative);
+        assert!(error.contains("must be above 0"), "{error}");
     }
 }

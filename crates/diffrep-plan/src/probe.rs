@@ -43,6 +43,10 @@ pub struct ProbeScale {
 }
 
 impl Settings for ProbeScale {
+    fn seeds_mut(&mut self) -> Option<&mut Vec<u64>> {
+        Some(&mut self.seeds)
+    }
+
     fn check(&self) -> Result<(), String> {
         let required = [
             ("timesteps", self.timesteps.len()),

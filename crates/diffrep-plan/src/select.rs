@@ -43,6 +43,10 @@ pub struct SelectScale {
 }
 
 impl Settings for SelectScale {
+    fn seeds_mut(&mut self) -> Option<&mut Vec<u64>> {
+        Some(&mut self.seeds)
+    }
+
     fn check(&self) -> Result<(), String> {
         crate::at_least_one(&[
             ("timesteps", self.timesteps.len()),

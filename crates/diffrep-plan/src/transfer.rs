@@ -64,6 +64,10 @@ impl NamedData {
 }
 
 impl Settings for TransferScale {
+    fn seeds_mut(&mut self) -> Option<&mut Vec<u64>> {
+        Some(&mut self.seeds)
+    }
+
     fn check(&self) -> Result<(), String> {
         crate::at_least_one(&[
             ("data", self.data.len()),

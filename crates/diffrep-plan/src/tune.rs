@@ -78,6 +78,10 @@ pub enum Trained {
 }
 
 impl Settings for TuneScale {
+    fn seeds_mut(&mut self) -> Option<&mut Vec<u64>> {
+        Some(&mut self.seeds)
+    }
+
     fn check(&self) -> Result<(), String> {
         let mut required = vec![
             ("seeds", self.seeds.len()),

@@ -275,7 +275,7 @@ impl<E: Encoder + Sync> Views<'_, '_, E> {
         let features = Features::gathered(&gathered, &column)?;
         drop(gathered);
         if split == "test" {
-            study.clear(name, &[(split, dataset)]);
+            study.clear(name, split, &job);
         }
         Ok(features)
     }

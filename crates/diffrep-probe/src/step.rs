@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use diffrep_artifact::{Sha256Hex, create_dir_all, read_json, write_json_atomic};
+use diffrep_train::metrics;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +84,10 @@ pub fn step<T: Serialize + DeserializeOwned, E: From<ProbeError>>(
         on(Progress::Skipped { name: &key.name });
         return Ok(result);
     }
+    let short = &key.key.to_string()[..KEY_IN_NAME];
+    let span = metrics::training(&format!("{}-{short}", key.name));
     let result = compute(on)?;
+    drop(span);
     create_dir_all(dir.join("steps")).map_err(ProbeError::from)?;
     let step = Step {
         key: key.key.clone(),

@@ -242,16 +242,11 @@ impl Study<'_> {
         self.dir.join("features").join(format!("{name}-{split}"))
     }
 
-    /// Deletes the shelves of a name, whose features have served their purpose.
-    pub(crate) fn clear(&self, name: &str, splits: &[(&str, &Dataset)]) {
-        for (split, _) in splits {
-            let dir = self.shelf(name, split);
-            if !dir.exists() {
-                continue;
-            }
-            if let Err(error) = std::fs::remove_dir_all(&dir) {
-                tracing::warn!("{} cannot be deleted: {error}", dir.display());
-            }
+    /// Deletes what a job put on the shelf of a name and a split, once it has served its purpose; what jobs of other
+    /// images or networks put there stays.
+    pub(crate) fn clear(&self, name: &str, split: &str, job: &Extraction<'_>) {
+        if let Err(error) = job.clear_shelf(&self.shelf(name, split)) {
+            tracing::warn!("{error}; the features stay");
         }
     }
 
@@ -342,7 +337,10 @@ impl Study<'_> {
             let cells = self.cells(&wanted, &read, classes, recipe, 0, &title, on)?;
             Ok(cells)
         })?;
-        self.clear(&name, &parts);
+        for (split, dataset) in parts {
+            let job = self.extraction(dataset, settings, &subject.hash, 0);
+            self.clear(&name, split, &job);
+        }
         Ok(cells)
     }
 

@@ -88,7 +88,10 @@ impl HeadTraining<'_> {
         let done = AtomicUsize::new(0);
         let total = points.len() * self.recipe.epochs;
         let found = Mutex::new(Vec::new());
+        // Threads know nothing of the span that this one is in.
+        let span = tracing::Span::current();
         let work = || -> Result<(), ProbeError> {
+            let _inside = span.enter();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(&point) = points.get(index) else {

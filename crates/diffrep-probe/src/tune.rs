@@ -177,6 +177,14 @@ impl Tune {
 }
 
 impl Tuning<'_> {
+    /// What of some weights a training can change: a frozen encoder is not among it, whose file is there.
+    fn changing(&self, mut weights: Weights) -> Weights {
+        if !self.tune.moves_encoder() {
+            weights.retain(|path, _| !path.starts_with(ENCODER));
+        }
+        weights
+    }
+
     /// Trains from the encoder's weights. A checkpoint, if given, is written after each epoch and
     /// taken up again; on one device the weights are then the same as without a stop.
     ///
@@ -214,7 +222,11 @@ impl Tuning<'_> {
         let mut learner = InTheLoop {
             tuning: self,
             stepper: self.recipe.optimizer.start(point.weight_decay),
-            ema: self.ema.map(|decay| Ema::new(&network, decay)),
+            ema: self.ema.map(|decay| {
+                let mut ema = Ema::new(&network, decay);
+                ema.values = self.changing(ema.values);
+                ema
+            }),
             crew: SideBySide::new(self.workers)?,
             moments: start.moments(self.device),
             classifier: &start,
@@ -231,7 +243,10 @@ impl Tuning<'_> {
             samples: train.dataset.len(),
             checkpoint: checkpoint.map(|(path, determines)| Kept { path, determines }),
         };
-        let _span = metrics::training(&format!("in-the-loop seed={}", self.seed));
+        let _span = metrics::training(&format!(
+            "in-the-loop rate={} decay={} seed={}",
+            point.learning_rate, point.weight_decay, self.seed
+        ));
         let done = descent.run(&mut learner, |_| ())?;
         if let Some(at) = done.diverged {
             let good = match (checkpoint, done.epoch) {
@@ -647,14 +662,6 @@ impl<E: TunableEncoder> Part<'_, E> {
 }
 
 impl<E: TunableEncoder, F: FnMut(TuneProgress)> InTheLoop<'_, E, F> {
-    /// What of some weights a training can change: a frozen encoder is not among it, whose file is there.
-    fn changing(&self, mut weights: Weights) -> Weights {
-        if !self.tuning.tune.moves_encoder() {
-            weights.retain(|path, _| !path.starts_with(ENCODER));
-        }
-        weights
-    }
-
     /// The weights that are scored, off the autodiff graph.
     fn scored(&self) -> Network<E> {
         let plain = self.network.valid();
@@ -746,11 +753,11 @@ impl<E: TunableEncoder, F: FnMut(TuneProgress)> Learner for InTheLoop<'_, E, F> 
     }
 
     fn weights(&self) -> Weights {
-        self.changing(parameters(&self.scored()))
+        self.tuning.changing(parameters(&self.scored()))
     }
 
     fn save(&self, checkpoint: &mut Checkpoint) {
-        checkpoint.put("network", &self.changing(parameters(&self.network)));
+        checkpoint.put("network", &self.tuning.changing(parameters(&self.network)));
         self.stepper.save(checkpoint);
         if let Some(ema) = &self.ema {
             checkpoint.put("ema", &ema.values);

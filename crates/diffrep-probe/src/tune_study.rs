@@ -1,7 +1,7 @@
 //! Trainings with the encoder in the loop, compared on the same images: each tuned on the validation
 //! split with the first seed, then scored on the test split once a seed.
 
-use diffrep_artifact::create_dir_all;
+use diffrep_artifact::{Sha256Hex, create_dir_all};
 use diffrep_datasets::Dataset;
 use diffrep_heads::HeadSpec;
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,9 @@ impl Study<'_> {
             .collect::<Result<Vec<_>, ProbeError>>()?;
         Ok(serde_json::json!({
             "encoder": subject.hash, "images": data, "preprocess": self.preprocess,
-            "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
+            "timesteps": self.schedule.timestep_map.len(),
+            "betas": Sha256Hex::hash_json(&self.schedule.betas)?,
+            "timestep_scale": self.schedule.timestep_scale,
             "tune": contender.tune, "recipe": contender.recipe, "augment": contender.augment,
             "ema": contender.ema, "parts": contender.parts,
             "tried": tried, "seed": seed, "classes": splits.train.class_names().len(),

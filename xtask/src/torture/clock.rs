@@ -23,6 +23,9 @@ pub(super) fn run(reference: &Reference, runner: &Runner) -> Result<String> {
     let library = faketime();
     let mut files = 0;
     for jumps in [false, true] {
+        if jumps && library.is_none() {
+            break;
+        }
         let folder = runner.fresh(&format!("{}-clock", job.name()))?;
         let arguments = job.arguments(runner.work(), &folder);
         let time = Duration::from_secs_f64(reference.seconds / 2.0);
@@ -34,7 +37,6 @@ pub(super) fn run(reference: &Reference, runner: &Runner) -> Result<String> {
                 let output = Output::read(&folder)?;
                 reference.output.require_equal(&output, job)
             }
-            _ if jumps => break,
             _ => reference.finish_in(&folder, runner),
         }
         .with_context(|| match jumps {

@@ -328,6 +328,8 @@ impl OpenLatent {
                 &description.first_stage,
                 &description.text,
             ),
+            // What a folder's scheduler says is in none of the files that are hashed.
+            (&schedule.betas, schedule.timestep_scale),
         ))?;
         Ok(Self {
             first_stage: info(&sha256, first_stage.config(), settings.latents)?,

@@ -303,9 +303,9 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     .batching(args.batch)?;
     let asked = args.batch.is_some() || args.memory_limit.is_some();
     let job = Extraction {
-        encoder_hash: batch::named(&job, &network, batching.batch),
         batch: Batch {
             rows: NonZeroUsize::new(batching.batch),
+            in_key: batch::in_key(&job, &network, batching.batch),
             note: if asked {
                 batching.note()?
             } else {
@@ -333,6 +333,11 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
     printer.say(&plan.sentence());
     let start = std::time::Instant::now();
     let place = args.worker.place()?;
+    ensure!(
+        place.is_none() || args.keep_latents.is_none(),
+        "--keep-latents is for one process: without it, or for features of one process first, whose latents others \
+         read"
+    );
     let kept = args.keep_latents.as_deref().zip(first_stage);
     let kept = kept.map(|(dir, first_stage)| -> Result<_> {
         let mut progress = printer.progress("latents", dataset.len() as u64);
@@ -439,6 +444,10 @@ impl ExtractArgs {
         ensure!(
             matches!(self.worker, WorkerArg::Auto),
             "leave --worker out: each worker finds its place by what the scheduler tells it"
+        );
+        ensure!(
+            self.keep_latents.is_none(),
+            "leave --keep-latents out: it is for one process"
         );
         Ok(())
     }

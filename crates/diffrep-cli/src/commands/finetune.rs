@@ -85,10 +85,10 @@ pub(crate) struct FinetuneArgs {
     #[arg(long, default_value = "finetune")]
     recipe: String,
     /// Learning rate of the encoder as a share of the head's.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = share_of_a_rate)]
     encoder_rate: f64,
     /// Learning rate of the text as a share of the head's.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = share_of_a_rate)]
     prompt_rate: f64,
     /// Compute blocks again on the way back: less memory, one more forward pass.
     #[arg(long)]
@@ -216,6 +216,12 @@ struct Score {
     interval: Interval,
     #[serde(flatten)]
     metrics: Metrics,
+}
+
+fn share_of_a_rate(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    let share = share.filter(|share: &f64| share.is_finite() && *share >= 0.0);
+    share.ok_or_else(|| "a share of a learning rate is a number of at least 0".into())
 }
 
 pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {

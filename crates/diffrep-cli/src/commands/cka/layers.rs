@@ -88,6 +88,16 @@ impl Layers {
 
     fn of_store(path: &Path, wanted: &[String]) -> Result<Self> {
         let store = Store::open(path)?;
+        let several = |tag: &str| {
+            let values = store.tag(tag).unwrap_or_default();
+            values.windows(2).any(|pair| pair[0] != pair[1])
+        };
+        ensure!(
+            !several(DRAW) && !several(FLIP),
+            "{} has several rows of each image, which are no samples of their own: extract one, without --draws and \
+             --flips",
+            path.display()
+        );
         let there: Vec<String> = store
             .spec()
             .columns

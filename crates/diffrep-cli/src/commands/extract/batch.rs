@@ -64,14 +64,12 @@ impl Batching {
     }
 }
 
-/// The encoder's name in the key of a store. A U-Net gives the same bits in a batch of any shape; of another network
-/// that is not known, and an unusual shape is part of its name.
-pub(super) fn named(job: &Extraction<'_>, network: &AnyEncoder, batch: usize) -> String {
-    let name = &job.encoder_hash;
+/// Whether a batch is a part of a store's key. A U-Net gives the same bits in a batch of any shape; of another network
+/// that is not known.
+pub(super) fn in_key(job: &Extraction<'_>, network: &AnyEncoder, batch: usize) -> bool {
     match network {
-        AnyEncoder::Diffusion(_) => name.clone(),
-        _ if batch == micro_batch(job.preprocess.size) => name.clone(),
-        _ => format!("{name}, {batch} at once"),
+        AnyEncoder::Diffusion(_) => false,
+        _ => batch != micro_batch(job.preprocess.size),
     }
 }
 
@@ -195,10 +193,25 @@ impl Search<'_, '_> {
                 batch,
                 workers,
                 predicted_peak_bytes: Some(model.peak(batch, workers)),
-                measured_peak_bytes: Some(measured),
+                measured_peak_bytes: measured,
             };
-            if measured <= budget.bytes {
-                return Ok(found);
+            let measured = match measured {
+                Some(measured) if measured > budget.bytes => measured,
+                _ => return Ok(found),
+            };
+            if self.on_gpu() && matches!(asked, Some(BatchArg::Auto)) {
+                // The backend keeps what it has taken: nothing smaller can be measured by this process.
+                let off = measured as f64 / model.peak(batch, workers) as f64;
+                let peak = |rows: usize| (model.peak(rows, workers) as f64 * off) as u64;
+                if let Some(rows) = (1..batch).rev().find(|rows| peak(*rows) <= budget.bytes) {
+                    return Ok(Batching {
+                        batch: rows,
+                        workers,
+                        predicted_peak_bytes: Some(peak(rows)),
+                        measured_peak_bytes: None,
+                    });
+                }
+                batch = 1;
             }
             // The prediction was too low: one step down, as far as there is one.
             (batch, workers) = match (asked, batch, workers) {
@@ -283,8 +296,9 @@ impl Search<'_, '_> {
         })
     }
 
-    /// What is in use at the peak of one batch for each worker.
-    fn measure(&self, batch: usize, workers: usize) -> Result<u64> {
+    /// What is in use at the peak of one batch for each worker; none where the system cannot forget an earlier
+    /// peak, such as that of loading.
+    fn measure(&self, batch: usize, workers: usize) -> Result<Option<u64>> {
         let job = Extraction {
             batch: Batch {
                 rows: NonZeroUsize::new(batch),
@@ -293,15 +307,14 @@ impl Search<'_, '_> {
             workers,
             ..self.job.clone()
         };
-        // Where the peak cannot be forgotten it is the one of loading, if that was higher: never too low.
-        memory::forget_peak();
+        let forgotten = memory::forget_peak();
         job.rehearse(self.network, self.device)?;
         if self.on_gpu() {
             // The backend keeps what it has taken.
-            return self.in_use();
+            return self.in_use().map(Some);
         }
         let resident = memory::resident().context("memory is not told any more")?;
-        Ok(resident.peak)
+        Ok(forgotten.then_some(resident.peak))
     }
 }
 

@@ -11,6 +11,7 @@ use diffrep_probe::{
     AnyRecipe, HeadTraining, Maps, Metrics, Moments, Neighbours, Point, Recipe, Trained,
     TrainedHead, Vote, best, best_head, best_vote, fit_convex, logits, train_linear,
 };
+use diffrep_train::metrics;
 use serde::Serialize;
 
 use super::source::{Few, Part};
@@ -159,6 +160,7 @@ impl Bench<'_> {
     pub(super) fn fit(&self, group: &[String], seed: u64, title: &str) -> Result<Fit> {
         let train = self.train.few(self.few, seed)?;
         let trained_on = train.len();
+        let _span = metrics::training(&group.join("+"));
         match (&self.head, self.recipe, group) {
             (Wanted::Neighbours, AnyRecipe::Neighbours(recipe), [column]) => {
                 let train = train.features(column)?;

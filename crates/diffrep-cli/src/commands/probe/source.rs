@@ -155,6 +155,7 @@ impl Source {
                     "preprocess",
                     "pixels",
                     "schedule",
+                    "timestep_scale",
                     "noising",
                     "noise",
                 ] {
@@ -167,6 +168,15 @@ impl Source {
                          `{part}` differs (manifest.json in each folder tells it)"
                     );
                 }
+                let classes = [first, second].map(|info| info.get("classes"));
+                ensure!(
+                    classes[0] == classes[1],
+                    "the classes of {earlier} and {later} differ, so that their labels do not mean the same: extract \
+                     both from data sets with the same classes ({})",
+                    classes
+                        .map(|names| names.map_or_else(|| "none".into(), ToString::to_string))
+                        .join(" and ")
+                );
                 ensure!(
                     first.get("data") != second.get("data"),
                     "{earlier} and {later} hold the same images: a score must be on images that \

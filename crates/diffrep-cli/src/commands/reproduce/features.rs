@@ -7,9 +7,9 @@ use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::Dataset;
 use diffrep_extract::{Setting, Settings};
 use diffrep_plan::{Feed, HeadsScale, Plan, ProbeScale, TransferScale};
-use diffrep_probe::{Splits, Study, TunableEncoder};
+use diffrep_probe::{Recipe, Splits, Study, Subject, TunableEncoder};
 use diffrep_taps::Encoder;
-use diffrep_unet::random_network;
+use diffrep_unet::{UNet, random_network};
 
 use super::heads::{HeadsPlan, splits_of};
 use super::reader::{Own, Reader, Use};
@@ -62,19 +62,39 @@ impl Share<'_> {
         let taps = ground.network.taps();
         let groups = probe::swept(scale, &taps, &ground.schedule)?;
         let study = ground.study(self.place);
+        let recipe = Recipe::named(&scale.sweep_recipe)?;
+        // The features of a sweep are deleted once it is scored.
+        let is_scored = |subject: &Subject<'_, UNet>, settings: &Settings| -> Result<bool> {
+            let key = study.sweep_key(subject, &swept, settings, &recipe)?;
+            Ok(key.path(self.place.shared).exists())
+        };
         let mut others = 0;
+        let diffusion = Subject {
+            name: "diffusion".into(),
+            encoder: &ground.network,
+            hash: ground.sha256.to_string(),
+        };
         for settings in &groups {
-            let shelf = Study::sweep_name("diffusion", settings);
-            let hash = ground.sha256.to_string();
-            others += self.parts(&study, &ground.network, &hash, &shelf, &parts, settings, 0)?;
+            if !is_scored(&diffusion, settings)? {
+                let shelf = Study::sweep_name(&diffusion.name, settings);
+                let hash = &diffusion.hash;
+                others += self.parts(&study, &ground.network, hash, &shelf, &parts, settings, 0)?;
+            }
         }
         let config = Sha256Hex::hash_json(ground.network.config())?;
         for index in 0..scale.random_networks_swept {
             let control = random_network(ground.network.config(), index as u64, self.place.device)?;
-            let hash = format!("random:{index}:{config}");
+            let random = Subject {
+                name: format!("random-{index}"),
+                encoder: &control,
+                hash: format!("random:{index}:{config}"),
+            };
             for settings in &groups {
-                let shelf = Study::sweep_name(&format!("random-{index}"), settings);
-                others += self.parts(&study, &control, &hash, &shelf, &parts, settings, 0)?;
+                if !is_scored(&random, settings)? {
+                    let shelf = Study::sweep_name(&random.name, settings);
+                    let hash = &random.hash;
+                    others += self.parts(&study, &control, hash, &shelf, &parts, settings, 0)?;
+                }
             }
         }
         Ok(others)

@@ -1,5 +1,6 @@
 //! Which experiments are run, at which scale, and whether what they read is there.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -45,6 +46,17 @@ impl HowArgs {
             ..roots
         }
     }
+
+    /// `job` with the seeds that were given.
+    fn seeded(&self, mut job: Job) -> Job {
+        if let Some(count) = self.seeds {
+            let seeds: Vec<u64> = (0..count).collect();
+            if job.plan.set_seeds(&seeds) {
+                job.words.extend(["--seeds".into(), count.to_string()]);
+            }
+        }
+        job
+    }
 }
 
 /// What `diffrep reproduce` was asked for.
@@ -75,6 +87,7 @@ pub(super) fn reproduced(args: &ReproduceArgs) -> Result<Vec<Job>> {
                 .to_vec(),
         })
     };
+    let job = |name: &str| Ok(args.how.seeded(job(name)?));
     if !args.experiments.is_empty() {
         return args.experiments.iter().map(|name| job(name)).collect();
     }
@@ -106,14 +119,28 @@ fn own_job(args: &RunArgs, file: &Path) -> Result<Job> {
             several.join(", ")
         ),
     };
-    Ok(Job {
+    Ok(args.how.seeded(Job {
         words: ["run", &*name, "--scale", &scale]
             .map(String::from)
             .to_vec(),
         plan,
         scale,
         roots: args.how.given(Roots::beside(file)),
-    })
+    }))
+}
+
+/// That no two have the same folder, of which the later would overwrite the results of the earlier.
+pub(super) fn apart(jobs: &[Job]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for job in jobs {
+        let (name, scale) = (job.plan.name(), &job.scale);
+        if !seen.insert((name, scale)) {
+            bail!(
+                "two experiments are named `{name}` at the scale `{scale}`: give one another `name`"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The experiments whose files are all there, and what the others lack, a sentence each.

@@ -232,13 +232,14 @@ fn slurm(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
                 format!(" {option} --kill-on-invalid-dep=yes")
             });
             all.push_str(&format!(
-                "job{index}=$(sbatch --parsable{after} {}.sbatch | cut -d ';' -f 1)\n",
+                // Not through a pipe, whose first command may fail unseen; a cluster's name follows a semicolon.
+                "job{index}=$(sbatch --parsable{after} {}.sbatch)\njob{index}=${{job{index}%%;*}}\n",
                 step.name
             ));
         }
         let path = args.logs.join("submit.sh");
         write_bytes_atomic(&path, all.as_bytes())?;
-        return said(&scripts, &[], &format!("sh {}", path.display()), printer);
+        return said(&scripts, &[], &format!("sh '{}'", path.display()), printer);
     }
     let mut ids: Vec<JobId> = Vec::new();
     for (step, script) in steps.iter().zip(&scripts) {
@@ -339,8 +340,15 @@ fn local(jobs: &[Job], how: &HowArgs, printer: Printer) -> Result<()> {
                 .arg(format!("{worker}/{workers}"))
                 // Results on standard output are the experiments'.
                 .stdout(Stdio::null());
-            let child = command.spawn();
-            children.push(child.with_context(|| format!("starting worker {worker}"))?);
+            match command.spawn() {
+                Ok(child) => children.push(child),
+                Err(error) => {
+                    for child in &mut children {
+                        let _ = child.kill().and_then(|()| child.wait().map(drop));
+                    }
+                    return Err(error).with_context(|| format!("starting worker {worker}"));
+                }
+            }
         }
         let mut failed = Vec::new();
         for (worker, child) in children.iter_mut().enumerate() {

@@ -136,6 +136,10 @@ struct HowArgs {
     /// Where to compute: flex, cuda:N, tch.
     #[arg(long, default_value = "flex")]
     device: DeviceSpec,
+    /// Seeds 0 to N - 1 in place of those that experiments name (a search draws its images by them). Experiments
+    /// that name none are what they are.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: Option<u64>,
     /// Print the plan and do nothing: all that is missing with the way to it, every step with its key, what
     /// is on disk or shared, forwards, operations, hours and disk.
     #[arg(long)]
@@ -207,6 +211,7 @@ pub(crate) fn run_own(args: &RunArgs, printer: Printer) -> Result<()> {
 }
 
 fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
+    jobs::apart(&jobs)?;
     if how.dry_run {
         return plan::show(&jobs, how, printer);
     }
