@@ -105,6 +105,11 @@ fn noise_may_be_absent_or_given() {
     assert_eq!(info(&given)["file"].as_str().unwrap().len(), 64);
     assert_eq!(info(&seeded), Value::Null);
 
+    let part = at("part");
+    works(&args("train", "20", &part));
+    let words = ["share images", "of 20 ids", "20 have the same"];
+    refuses(&["probe", &seeded, &part], &words);
+
     let test = at("test");
     works(&args("test", "40", &test));
     refuses(&["probe", &none, &test], &["their `noise` differs"]);

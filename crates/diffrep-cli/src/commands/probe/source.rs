@@ -1,6 +1,6 @@
 //! Where labelled features come from.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -148,8 +148,8 @@ impl Source {
     pub(super) fn same_kind(&self, other: &Self) -> Result<()> {
         let (earlier, later) = (self.path.display(), other.path.display());
         match (&self.kind, &other.kind) {
-            (Kind::Store(first), Kind::Store(second)) => {
-                let (first, second) = (&first.spec().info, &second.spec().info);
+            (Kind::Store(one), Kind::Store(another)) => {
+                let (first, second) = (&one.spec().info, &another.spec().info);
                 for part in [
                     "encoder",
                     "preprocess",
@@ -182,6 +182,12 @@ impl Source {
                     "{earlier} and {later} hold the same images: a score must be on images that \
                      nothing was fitted or chosen on"
                 );
+                let (same, compared) = same_images(one, another)?;
+                ensure!(
+                    same == 0,
+                    "{earlier} and {later} share images: of {compared} ids that are in both, {same} have the same \
+                     features to the bit; a score must be on images that nothing was fitted or chosen on"
+                );
             }
             (
                 Kind::File { features, shape },
@@ -207,6 +213,45 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Of some of the ids that are in two stores, how many have the same features in both, and how many were compared. Ids
+/// alone tell nothing: those of other splits and folders may be the same.
+fn same_images(one: &Store, other: &Store) -> Result<(usize, usize)> {
+    /// Enough to find a part of one store in the other.
+    const COMPARED: usize = 256;
+    let columns = one.spec().columns.iter().map(|column| column.name.as_str());
+    let Some(column) = columns
+        .clone()
+        .find(|name| other.spec().columns.iter().any(|c| c.name == *name))
+    else {
+        return Ok((0, 0));
+    };
+    // Of several rows of an image the first.
+    let first_rows = |store: &Store| -> HashMap<u64, usize> {
+        let ids = store.ids();
+        (0..ids.len()).rev().map(|row| (ids[row], row)).collect()
+    };
+    let (ours, theirs) = (first_rows(one), first_rows(other));
+    let mut shared: Vec<u64> = ours
+        .keys()
+        .copied()
+        .filter(|id| theirs.contains_key(id))
+        .collect();
+    shared.sort_unstable();
+    let step = shared.len().div_ceil(COMPARED).max(1);
+    let shared: Vec<u64> = shared.into_iter().step_by(step).collect();
+    let read = |store: &Store, places: &HashMap<u64, usize>| -> Result<Vec<Vec<u32>>> {
+        let column = store.column(column)?;
+        let rows: Vec<usize> = shared.iter().map(|id| places[id]).collect();
+        let mut values = vec![0.0; rows.len() * column.dim()];
+        column.read_rows(&rows, &mut values)?;
+        let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect();
+        Ok(values.chunks(column.dim()).map(bits).collect())
+    };
+    let (ours, theirs) = (read(one, &ours)?, read(other, &theirs)?);
+    let same = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
+    Ok((same, shared.len()))
 }
 
 /// How many rows an image has, if each has as many and they follow each other.
