@@ -103,31 +103,13 @@ impl Share<'_> {
     fn heads(&self, scale: &HeadsScale, name: &str) -> Result<usize> {
         let ground = Ground::open(&scale.checkpoint, name, self.place)?;
         let splits = splits_of(scale, self.place)?;
-        let plan = HeadsPlan {
-            timestep: scale.timestep,
-            blocks: &scale.blocks,
-            pool: scale.pool,
-            seeds: &scale.seeds,
-            linear_recipe: &scale.linear_recipe,
-            recipe: &scale.recipe,
-            feed: &scale.feed,
-            heads: &scale.heads,
-        };
+        let plan = HeadsPlan::from(scale);
         self.contest(&plan, &ground, &splits)
     }
 
     fn transfer(&self, scale: &TransferScale, name: &str) -> Result<usize> {
         let ground = Ground::open(&scale.checkpoint, name, self.place)?;
-        let plan = HeadsPlan {
-            timestep: scale.timestep,
-            blocks: &scale.blocks,
-            pool: scale.pool,
-            seeds: &scale.seeds,
-            linear_recipe: &scale.linear_recipe,
-            recipe: &scale.recipe,
-            feed: &scale.feed,
-            heads: &scale.heads,
-        };
+        let plan = HeadsPlan::from(scale);
         let mut others = 0;
         for named in &scale.data {
             let splits = splits(

@@ -10,7 +10,7 @@ use diffrep_heads::{HeadSpec, TransformerConfig};
 use diffrep_import::load;
 use diffrep_plan::{
     Cut, Experiment, Feed, HeadsScale, PlannedContender, PlannedEncoder, PlannedHead, PlannedText,
-    U_NET_ENCODER,
+    TransferScale, U_NET_ENCODER,
 };
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
@@ -93,16 +93,7 @@ pub(super) fn run(
     let scale = experiment.scale(scale_name)?;
     let ground = Ground::open(&scale.checkpoint, scale_name, place)?;
     let splits = splits_of(scale, place)?;
-    let plan = HeadsPlan {
-        timestep: scale.timestep,
-        blocks: &scale.blocks,
-        pool: scale.pool,
-        seeds: &scale.seeds,
-        linear_recipe: &scale.linear_recipe,
-        recipe: &scale.recipe,
-        feed: &scale.feed,
-        heads: &scale.heads,
-    };
+    let plan = HeadsPlan::from(scale);
     let generation = scale
         .generation
         .as_ref()
@@ -197,6 +188,36 @@ impl Use for Entering<'_, '_> {
             }
         };
         self.contest.enter(name, recipe, scores)
+    }
+}
+
+impl<'a> From<&'a HeadsScale> for HeadsPlan<'a> {
+    fn from(scale: &'a HeadsScale) -> Self {
+        Self {
+            timestep: scale.timestep,
+            blocks: &scale.blocks,
+            pool: scale.pool,
+            seeds: &scale.seeds,
+            linear_recipe: &scale.linear_recipe,
+            recipe: &scale.recipe,
+            feed: &scale.feed,
+            heads: &scale.heads,
+        }
+    }
+}
+
+impl<'a> From<&'a TransferScale> for HeadsPlan<'a> {
+    fn from(scale: &'a TransferScale) -> Self {
+        Self {
+            timestep: scale.timestep,
+            blocks: &scale.blocks,
+            pool: scale.pool,
+            seeds: &scale.seeds,
+            linear_recipe: &scale.linear_recipe,
+            recipe: &scale.recipe,
+            feed: &scale.feed,
+            heads: &scale.heads,
+        }
     }
 }
 

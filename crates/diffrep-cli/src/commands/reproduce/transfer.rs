@@ -127,16 +127,7 @@ fn contest<'a>(
     splits: &Splits,
     place: &Place<'_>,
 ) -> Result<Contest<'a>> {
-    let plan = HeadsPlan {
-        timestep: scale.timestep,
-        blocks: &scale.blocks,
-        pool: scale.pool,
-        seeds: &scale.seeds,
-        linear_recipe: &scale.linear_recipe,
-        recipe: &scale.recipe,
-        feed: &scale.feed,
-        heads: &scale.heads,
-    };
+    let plan = HeadsPlan::from(scale);
     let mut contest = plan.contest(ground, splits, place)?;
     if scale.pixels {
         let pixels = Pixels {
