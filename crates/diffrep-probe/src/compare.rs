@@ -102,7 +102,7 @@ impl Study<'_> {
             &contender.recipe,
             seed,
             splits.train.class_names().len(),
-            env!("CARGO_PKG_VERSION"),
+            crate::COMPUTES,
         );
         let heads = contender.candidates.first();
         let kind = heads.map_or("none", |c| c.head.name());

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::train_head::{right, share};
 use crate::{
-    Bits, Features, Point, ProbeError, Progress, Recipe, Splits, StepKey, Study, Subject, best,
+    Bits, COMPUTES, Features, Point, ProbeError, Progress, Recipe, Splits, StepKey, Study, Subject,
+    best,
 };
 use crate::{logits, train_linear};
 
@@ -36,9 +37,9 @@ pub struct EnsembleScore {
     pub draws: usize,
     /// Share of test images classified right, for each of the disjoint ensembles of this size.
     pub test: Vec<f64>,
-    /// Which test images the first of them classified right.
-    pub correct: Bits,
-    /// Share of the images on which that one and the next disagree; none where there is one alone.
+    /// Which test images each of them classified right.
+    pub correct: Vec<Bits>,
+    /// Share of the images on which the first and the next disagree; none where there is one alone.
     pub disagreement: Option<f64>,
 }
 
@@ -92,7 +93,7 @@ impl Study<'_> {
                     .store_spec()
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let determines = (&specs, draws, recipe, env!("CARGO_PKG_VERSION"));
+        let determines = (&specs, draws, recipe, COMPUTES, "all ensembles");
         StepKey::new(name, &determines)
     }
 
@@ -211,7 +212,7 @@ fn score(size: usize, members: &[Vec<f32>], labels: &[u32]) -> EnsembleScore {
     EnsembleScore {
         draws: size,
         test: found.iter().map(|found| share(found)).collect(),
-        correct: Bits(found.into_iter().next().unwrap_or_default()),
+        correct: found.into_iter().map(Bits).collect(),
         disagreement,
     }
 }
@@ -296,7 +297,11 @@ mod tests {
         ];
         let alone = score(1, &members, &[0, 1]);
         assert_eq!(alone.test, [0.5, 0.5, 1.0, 1.0]);
-        assert_eq!(alone.correct.0, [true, false]);
+        let correct: Vec<&[bool]> = alone.correct.iter().map(|bits| &bits.0[..]).collect();
+        assert_eq!(
+            correct,
+            [[true, false], [false, true], [true, true], [true, true]]
+        );
         assert_eq!(alone.disagreement, Some(1.0));
         let pairs = score(2, &members, &[0, 1]);
         assert_eq!(pairs.test, [0.0, 1.0]);

@@ -191,6 +191,18 @@ impl Images<'_> {
         rows: &[usize],
         device: &Device,
     ) -> Result<Maps, ProbeError> {
+        self.maps_of(encoder, reading, rows, None, device)
+    }
+
+    /// The same of images as they are in an epoch of training.
+    pub(crate) fn maps_of<E: Encoder>(
+        &self,
+        encoder: &E,
+        reading: &Reading,
+        rows: &[usize],
+        epoch: Option<usize>,
+        device: &Device,
+    ) -> Result<Maps, ProbeError> {
         let taps = encoder.taps();
         let wanted = reading.check(&taps, self.schedule)?;
         let settings = reading.settings(&taps);
@@ -204,7 +216,7 @@ impl Images<'_> {
             })
             .collect();
         for rows in rows.chunks(READ_ROWS) {
-            let (image, condition) = self.batch(encoder, rows, reading.t, None, device)?;
+            let (image, condition) = self.batch(encoder, rows, reading.t, epoch, device)?;
             let maps = encoder.forward_taps(image, &condition, &wanted, None);
             for (column, (_, map)) in columns.iter_mut().zip(maps) {
                 let values: Vec<f32> = reading

@@ -4,7 +4,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use diffrep_datasets::View;
-use diffrep_train::{AdamW, AdamWConfig, Checkpoint, Sgd, SgdConfig, StepReport};
+use diffrep_train::{AdamW, AdamWConfig, Checkpoint, Pace, Parameter, Sgd, SgdConfig, StepReport};
 use serde::{Deserialize, Serialize};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
@@ -75,11 +75,11 @@ impl Stepper {
         &mut self,
         module: M,
         gradients: GradientsParams,
-        rate: &dyn Fn(&str) -> f64,
+        pace: &dyn Fn(Parameter<'_>) -> Pace,
     ) -> (M, StepReport) {
         match self {
-            Self::Adam(adam) => adam.update_at(module, gradients, rate),
-            Self::Sgd(sgd) => sgd.update_at(module, gradients, rate),
+            Self::Adam(adam) => adam.update_at(module, gradients, pace),
+            Self::Sgd(sgd) => sgd.update_at(module, gradients, pace),
         }
     }
 
@@ -158,7 +158,8 @@ pub struct Recipe {
     pub view: Option<View>,
     /// Learning rates tried.
     pub learning_rates: Vec<f64>,
-    /// Weight decays tried.
+    /// Weight decays tried: of the head's weights, and of nothing else. Biases and scales do not decay, and
+    /// neither does what a training moves beside the head, whose pre-trained values are not drawn to zero.
     pub weight_decays: Vec<f64>,
 }
 

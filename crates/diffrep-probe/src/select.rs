@@ -99,7 +99,7 @@ impl Study<'_> {
             "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
             "per_class": [train, validation], "preprocess": self.preprocess,
             "timesteps": self.schedule.timestep_map.len(), "betas": Sha256Hex::hash_json(&self.schedule.betas)?, "timestep_scale": self.schedule.timestep_scale,
-            "version": env!("CARGO_PKG_VERSION"), "rules": RULES,
+            "version": crate::COMPUTES, "rules": RULES,
         });
         StepKey::new(name, &determines)
     }

@@ -277,7 +277,7 @@ impl Study<'_> {
                 .store_spec()
         };
         let (train, validation) = (spec(&splits.train)?, spec(&splits.validation)?);
-        let determines = (&train, &validation, recipe, env!("CARGO_PKG_VERSION"));
+        let determines = (&train, &validation, recipe, crate::COMPUTES);
         StepKey::new(name, &determines)
     }
 
@@ -304,7 +304,7 @@ impl Study<'_> {
             spec(&splits.test)?,
         );
         let name = format!("final-{}-seed{seed}", subject.name);
-        StepKey::new(name, &(&specs, recipe, env!("CARGO_PKG_VERSION")))
+        StepKey::new(name, &(&specs, recipe, crate::COMPUTES))
     }
 
     /// Validation scores of every block and pool at one timestep (`None`: the clean image), from a

@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffrep_heads::{HeadError, HeadSpec, Pooled};
-use diffrep_train::{Checkpoint, metrics, parameters, with_parameters};
+use diffrep_train::{Checkpoint, Pace, Parameter, metrics, parameters, with_parameters};
 
 use crate::descent::{Descent, EpochScore, Learner, Weights};
 use crate::maps::{Each, Maps, Moments};
@@ -283,6 +283,11 @@ impl HeadTraining<'_> {
     }
 }
 
+/// Whether a parameter of a head decays: weights do, biases and scales do not, as in the linear probe.
+pub(crate) fn decays(parameter: Parameter<'_>) -> bool {
+    parameter.axes > 1
+}
+
 /// A head on maps in memory.
 struct OnMaps<'a> {
     head: Pooled,
@@ -302,7 +307,10 @@ impl Learner for OnMaps<'_> {
         let mut applied = value.is_finite();
         let stepper = &mut self.stepper;
         self.head = self.head.clone().map(|head| {
-            let (head, report) = stepper.update(head, gradients, &|_| rate);
+            let (head, report) = stepper.update(head, gradients, &|parameter| Pace {
+                learning_rate: rate,
+                decays: decays(parameter),
+            });
             applied &= report.applied;
             head
         });

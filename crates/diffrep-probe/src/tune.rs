@@ -6,20 +6,18 @@ mod in_the_loop;
 use std::path::Path;
 
 use burn::module::{Module, Param};
-use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use diffrep_heads::{BatchStatistics, Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
+use burn::tensor::{Device, Tensor, TensorData};
+use diffrep_heads::{Feedback, FeedbackSpec, Head, HeadSpec, Pooled};
 use diffrep_schedule::Schedule;
 use diffrep_taps::{BlockIndex, Condition, Encoder, TapInfo, TapSet, Taps};
-use diffrep_train::{Checkpoint, Ema, SideBySide, metrics, parameters, with_parameters};
+use diffrep_train::{Ema, SideBySide, metrics, with_parameters};
 use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
 use self::in_the_loop::InTheLoop;
-use crate::descent::{Descent, EpochScore, Kept, Learner, Weights};
+use crate::descent::{Descent, EpochScore, Kept, Weights};
 use crate::maps::{Each, Moments};
-use crate::recipe::Stepper;
-use crate::train_head::{cross_entropy, right, share, validation_of};
+use crate::train_head::validation_of;
 use crate::{Images, Point, ProbeError, Reading, Recipe, TunableEncoder};
 
 /// Images scored at a time.
@@ -28,6 +26,8 @@ const SCORE_ROWS: usize = 64;
 const MOMENT_ROWS: usize = 1024;
 /// What the paths of the encoder's parameters begin with.
 const ENCODER: &str = "encoder.";
+/// What the paths of the head's parameters begin with.
+const HEAD: &str = "head.";
 /// The path of the text's embeddings.
 const PROMPT: &str = "prompt";
 
@@ -302,7 +302,8 @@ impl Tuning<'_> {
             let step = count.div_ceil(MOMENT_ROWS).max(1);
             let rows: Vec<usize> = (0..count).step_by(step).collect();
             let encoder = &built.network.encoder;
-            let maps = train.maps(encoder, self.reading, &rows, self.device)?;
+            // As the first epoch shows them: moments of images that are not cropped would not fit crops.
+            let maps = train.maps_of(encoder, self.reading, &rows, Some(0), self.device)?;
             built.moments = Some(maps.moments(self.standardizes(&maps.taps())));
         }
         Ok(built)

@@ -85,7 +85,7 @@ impl Study<'_> {
             "tune": contender.tune, "recipe": contender.recipe, "augment": contender.augment,
             "ema": contender.ema, "parts": contender.parts,
             "tried": tried, "seed": seed, "classes": splits.train.class_names().len(),
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": crate::COMPUTES,
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split};
+use diffrep_datasets::{Channels, Dataset, Fit, Pixels, Preprocess, Split, View};
 use diffrep_heads::HeadSpec;
 use diffrep_probe::{
     Augment, EpochScore, HeadTraining, Images, Point, ProbeError, Reading, Recipe, Tune, Tuned,
@@ -219,6 +219,48 @@ fn the_encoder_moves_and_blocks_may_be_computed_again() {
     let count: usize = after.values().map(|weight| weight.dims()[0]).sum();
     assert_eq!(trainable.encoder, count);
     assert_eq!((trainable.head, trainable.feedback), (64 * 16 * 2 + 2, 0));
+}
+
+#[test]
+fn weight_decay_is_the_heads_alone() {
+    let mut bench = Bench::new();
+    // One step, from the same gradients.
+    bench.recipe.epochs = 1;
+    bench.recipe.batch = bench.train.len();
+    let tune = encoder(0.1, false);
+    let decayed = |weight_decay| {
+        let point = Point {
+            weight_decay,
+            ..POINT
+        };
+        let tuned = bench.run(&bench.tuning(&tune), point, None).unwrap();
+        parameters(&tuned.classifier.network)
+    };
+    let (without, with) = (decayed(0.0), decayed(50.0));
+    for (path, weight) in &with {
+        let same = weight.to_data() == without[path].to_data();
+        let decays = path.starts_with("head.") && path.ends_with("weight");
+        assert_eq!(same, !decays, "{path}");
+    }
+}
+
+#[test]
+fn maps_are_standardised_as_the_first_epoch_shows_them() {
+    let mut bench = Bench::new();
+    let moments = |bench: &Bench| {
+        let images = bench.images(&bench.train);
+        let tuning = bench.tuning(&Tune::Head);
+        let start = tuning.start(bench.network.clone(), &images).unwrap();
+        start.moments.unwrap().0.remove(0)
+    };
+    let (plain, _) = moments(&bench);
+    bench.augment.flip = true;
+    let (flipped, _) = moments(&bench);
+    // Squares on the left and on the right are as often on either side as before, and others of them.
+    assert_ne!(flipped, plain);
+    bench.augment.view = Some(View::ResizedCrop { area: [0.08, 0.3] });
+    let (cut, _) = moments(&bench);
+    assert_ne!(cut, flipped);
 }
 
 #[test]

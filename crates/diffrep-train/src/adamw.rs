@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::Checkpoint;
-use crate::descend::{descend, global_norm};
+use crate::descend::{Pace, Parameter, descend, global_norm};
 
 /// Settings of AdamW (Loshchilov & Hutter 2019).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,15 +75,19 @@ impl AdamW {
         gradients: GradientsParams,
         learning_rate: f64,
     ) -> (M, StepReport) {
-        self.update_at(module, gradients, &|_| learning_rate)
+        let pace = Pace {
+            learning_rate,
+            decays: true,
+        };
+        self.update_at(module, gradients, &|_| pace)
     }
 
-    /// The same with a learning rate for each parameter, by its path.
+    /// The same at a pace for each parameter.
     pub fn update_at<M: Module>(
         &mut self,
         module: M,
         gradients: GradientsParams,
-        learning_rate: &dyn Fn(&str) -> f64,
+        pace: &dyn Fn(Parameter<'_>) -> Pace,
     ) -> (M, StepReport) {
         let gradient_norm = global_norm(&module, &gradients);
         let report = StepReport {
@@ -98,11 +102,17 @@ impl AdamW {
             Some(limit) if gradient_norm > limit => limit / gradient_norm,
             _ => 1.0,
         };
-        let module = descend(module, gradients, &mut |path, value, gradient| {
-            let gradient = gradient * scale;
-            let unit = self.direction(path, gradient);
-            let rate = learning_rate(path);
-            value * (1.0 - rate * self.config.weight_decay) - unit * rate
+        let module = descend(module, gradients, &mut |parameter, value, gradient| {
+            let unit = self.direction(parameter.path, gradient * scale);
+            let Pace {
+                learning_rate,
+                decays,
+            } = pace(parameter);
+            let value = match decays {
+                true => value * (1.0 - learning_rate * self.config.weight_decay),
+                false => value,
+            };
+            value - unit * learning_rate
         });
         (module, report)
     }

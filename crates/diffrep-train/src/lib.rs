@@ -11,6 +11,7 @@ mod side_by_side;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use checkpoint::{Checkpoint, TrainError};
+pub use descend::{Pace, Parameter};
 pub use params::{Ema, parameters, with_parameters};
 pub use schedule::LearningRate;
 pub use sgd::{Sgd, SgdConfig};

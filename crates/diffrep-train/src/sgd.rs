@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::descend::{descend, global_norm};
+use crate::descend::{Pace, Parameter, descend, global_norm};
 use crate::{Checkpoint, StepReport};
 
 /// Settings of stochastic gradient descent, as PyTorch's `SGD` defines them.
@@ -49,15 +49,19 @@ impl Sgd {
         gradients: GradientsParams,
         learning_rate: f64,
     ) -> (M, StepReport) {
-        self.update_at(module, gradients, &|_| learning_rate)
+        let pace = Pace {
+            learning_rate,
+            decays: true,
+        };
+        self.update_at(module, gradients, &|_| pace)
     }
 
-    /// The same with a learning rate for each parameter, by its path.
+    /// The same at a pace for each parameter.
     pub fn update_at<M: Module>(
         &mut self,
         module: M,
         gradients: GradientsParams,
-        learning_rate: &dyn Fn(&str) -> f64,
+        pace: &dyn Fn(Parameter<'_>) -> Pace,
     ) -> (M, StepReport) {
         let gradient_norm = global_norm(&module, &gradients);
         let report = StepReport {
@@ -72,9 +76,16 @@ impl Sgd {
             nesterov,
             weight_decay,
         } = self.config;
-        let module = descend(module, gradients, &mut |path, value, gradient| {
-            let rate = learning_rate(path);
-            let gradient = gradient + value.clone() * weight_decay;
+        let module = descend(module, gradients, &mut |parameter, value, gradient| {
+            let Pace {
+                learning_rate: rate,
+                decays,
+            } = pace(parameter);
+            let path = parameter.path;
+            let gradient = match decays {
+                true => gradient + value.clone() * weight_decay,
+                false => gradient,
+            };
             if momentum == 0.0 {
                 return value - gradient * rate;
             }

@@ -1,6 +1,20 @@
 //! The steps of a training whose network is in the loop.
 
-use super::*;
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Gradients, Tensor, TensorData};
+use diffrep_heads::BatchStatistics;
+use diffrep_taps::{Condition, Taps};
+use diffrep_train::{Checkpoint, Ema, Pace, Parameter, SideBySide, parameters, with_parameters};
+
+use super::{
+    Classifier, ENCODER, HEAD, MomentTensors, Network, PROMPT, Tune, TuneProgress, Tuning,
+    first_pass, in_order,
+};
+use crate::descent::{Learner, Weights};
+use crate::recipe::Stepper;
+use crate::train_head::{cross_entropy, decays, right, share};
+use crate::{Images, ProbeError, TunableEncoder};
 
 /// A classifier in training.
 pub(super) struct InTheLoop<'a, E: TunableEncoder, F> {
@@ -178,13 +192,16 @@ impl<E: TunableEncoder, F: FnMut(TuneProgress)> Learner for InTheLoop<'_, E, F> 
             Tune::Prompt { rate } => (PROMPT, *rate),
             Tune::Head | Tune::Feedback { .. } => (ENCODER, 1.0),
         };
-        let rates = |path: &str| match path.starts_with(begins) {
-            true => rate * share,
-            false => rate,
+        let pace = |parameter: Parameter<'_>| Pace {
+            learning_rate: match parameter.path.starts_with(begins) {
+                true => rate * share,
+                false => rate,
+            },
+            decays: parameter.path.starts_with(HEAD) && decays(parameter),
         };
         let (network, report) = self
             .stepper
-            .update(self.network.clone(), sum.grads(), &rates);
+            .update(self.network.clone(), sum.grads(), &pace);
         if !report.applied {
             return Ok(None);
         }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::finished::Finished;
 use super::generation::{Generated, Generation};
-use super::protocol::PROTOCOL;
+use super::protocol::{PROTOCOL, ends_of_grid};
 use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, against_published, heads, orientation, pictures, tune};
 
@@ -470,10 +470,29 @@ impl<S: Serialize> Shown<'_, S> {
                 self.ordering()
             )),
         });
+        blocks.extend(self.ends());
         Section {
             title: "Accuracy".into(),
             blocks,
         }
+    }
+
+    /// Whose rate or decay lies at an end of its grid. Those of the first seed were chosen; others take them.
+    fn ends(&self) -> Option<Block> {
+        let contenders = self.results.contenders.iter();
+        let ends = contenders.flat_map(|entry| {
+            let chosen = entry.scores.iter().take(1).map(|score| score.point);
+            let ends = ends_of_grid(&entry.recipe, chosen).into_iter();
+            ends.map(move |(end, _)| format!("{}: {end}", entry.name))
+        });
+        let ends: Vec<String> = ends.collect();
+        (!ends.is_empty()).then(|| Block::Note {
+            kind: NoteKind::Warning,
+            text: diffrep_report::escape_inline(&format!(
+                "Chosen at an end of a recipe's grid, so that what lies beyond was not tried: {}.",
+                ends.join("; ")
+            )),
+        })
     }
 
     /// The order of the heads here, from best to worst.

@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::Result;
 use diffrep_artifact::{Record, Sha256Hex};
 use diffrep_plan::{Described, EnsembleScale, Experiment};
-use diffrep_probe::{Draws, EnsembleScores, Recipe, Subject};
+use diffrep_probe::{Draws, EnsembleScore, EnsembleScores, Recipe, Subject};
 use diffrep_report::{
     Answer, Axis, Block, Cell, Column, Figure, LineChart, LineStyle, Point, Report,
     Scale as AxisScale, Section, Series, Table, VerdictLine, to_terminal_table,
 };
-use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap, verdict};
+use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, verdict};
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
@@ -19,7 +19,7 @@ use super::protocol::PROTOCOL;
 use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, setting, splits, watched};
 
-pub(super) const SCHEMA: (&str, u32) = ("diffrep.ensemble", 1);
+pub(super) const SCHEMA: (&str, u32) = ("diffrep.ensemble", 2);
 const RESAMPLES: usize = 10_000;
 const PERCENT: f64 = 100.0;
 
@@ -42,9 +42,9 @@ struct Results {
 #[serde(deny_unknown_fields)]
 struct Entry {
     scores: EnsembleScores,
-    /// The largest ensemble minus a single draw, on the same images.
+    /// The largest ensemble minus a single draw, on the same images, each the mean of all there are.
     ahead: PairedDifference,
-    /// A single draw of this probe minus one of the probe with the fewest training draws.
+    /// A single draw of this probe minus one of the probe with the fewest training draws, the same way.
     by_rows: Option<PairedDifference>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn run(
     let mut probes: Vec<Entry> = Vec::new();
     for &t in &scale.timesteps {
         let setting = setting(Some(t), scale.block, scale.pool)?;
-        let mut fewest: Option<Vec<bool>> = None;
+        let mut fewest: Option<Vec<Vec<bool>>> = None;
         for &train in &scale.train_draws {
             let draws = Draws {
                 train,
@@ -86,16 +86,20 @@ pub(super) fn run(
             let scores = watched(printer, |on| {
                 study.ensemble(&subject, &splits, setting, &draws, &recipe, scale.seed, on)
             })?;
-            let compare =
-                |one: &[bool], other: &[bool]| paired_bootstrap(one, other, RESAMPLES, 0.95, 0);
-            let first = scores.sizes.first().map_or(&[][..], |size| &size.correct.0);
-            let last = scores.sizes.last().map_or(&[][..], |size| &size.correct.0);
+            let compare = |one: &[Vec<bool>], other: &[Vec<bool>]| {
+                paired_bootstrap_seeds(one, other, RESAMPLES, 0.95, 0)
+            };
+            let right = |size: Option<&EnsembleScore>| -> Vec<Vec<bool>> {
+                let all = size.iter().flat_map(|size| &size.correct);
+                all.map(|bits| bits.0.clone()).collect()
+            };
+            let (first, last) = (right(scores.sizes.first()), right(scores.sizes.last()));
             let by_rows = fewest
                 .as_ref()
-                .map(|fewest| compare(first, fewest))
+                .map(|fewest| compare(&first, fewest))
                 .transpose()?;
-            let ahead = compare(last, first)?;
-            fewest.get_or_insert_with(|| first.to_vec());
+            let ahead = compare(&last, &first)?;
+            fewest.get_or_insert(first);
             probes.push(Entry {
                 ahead,
                 by_rows,
@@ -259,7 +263,7 @@ fn table(results: &Results) -> Result<Table> {
         caption: format!(
             "Linear probes on {} training images, classifying {} test images by the mean logits of \
              several draws of noise; mean and range over disjoint ensembles; the lead over one draw is \
-             paired, with a 95 % bootstrap interval.",
+             over the mean of all single draws, paired, with a 95 % bootstrap interval over images.",
             results.images[0], results.images[2]
         ),
         columns: vec![

@@ -2,6 +2,7 @@
 
 use diffrep_artifact::Record;
 use diffrep_datasets::{Channels, Fit};
+use diffrep_probe::{Point, Recipe};
 use diffrep_report::{Block, Cell as TableCell, Column, Section, Table};
 
 use super::document::PERCENT;
@@ -14,7 +15,7 @@ pub(crate) const PROVENANCE: &str = "Where the numbers come from";
 
 pub(super) fn protocol_section(results: &Results) -> Section {
     let scale = &results.settings;
-    let recipe = |recipe: &diffrep_probe::Recipe| {
+    let recipe = |recipe: &Recipe| {
         format!(
             "{}: {}, {} epochs, batch {}, learning rate x {} every {} epochs, features {}, rates {:?}, decays {:?}",
             recipe.name,
@@ -190,4 +191,30 @@ pub(super) fn provenance_section(record: &Record<Results>) -> Section {
             Block::Paragraph("Everything on this page is in `results.json` beside it.".into()),
         ],
     }
+}
+
+/// Where the points that were chosen lie at an end of a recipe's grid: what is beyond was not tried. A decay
+/// of 0 is no end, since there is nothing below it. Each end in words, and how many of the points lie at it.
+pub(super) fn ends_of_grid(
+    recipe: &Recipe,
+    chosen: impl Iterator<Item = Point>,
+) -> Vec<(String, usize)> {
+    let chosen: Vec<Point> = chosen.collect();
+    let ends = |name: &str, grid: &[f64], of: fn(&Point) -> f64| -> Vec<(String, usize)> {
+        let highest = grid.iter().copied().fold(f64::MIN, f64::max);
+        let lowest = grid.iter().copied().fold(f64::MAX, f64::min);
+        [("highest", highest), ("lowest", lowest)]
+            .into_iter()
+            .filter(|(_, end)| grid.len() > 1 && *end > 0.0)
+            .filter_map(|(which, end)| {
+                let count = chosen.iter().filter(|point| of(point) == end).count();
+                (count > 0).then(|| (format!("the {which} {name} of the recipe ({end})"), count))
+            })
+            .collect()
+    };
+    let mut found = ends("learning rate", &recipe.learning_rates, |p| p.learning_rate);
+    found.extend(ends("weight decay", &recipe.weight_decays, |p| {
+        p.weight_decay
+    }));
+    found
 }

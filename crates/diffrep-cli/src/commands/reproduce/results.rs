@@ -13,6 +13,8 @@ use diffrep_stats::{
 use diffrep_taps::TapInfo;
 use serde::{Deserialize, Serialize};
 
+use super::protocol::ends_of_grid;
+
 pub(crate) const SCHEMA: (&str, u32) = ("diffrep.results", 2);
 
 /// Bootstrap resamples and level of every interval.
@@ -223,28 +225,10 @@ fn choice(
             best.setting.block
         ));
     }
-    let ends = |name: &str, grid: &[f64], of: &dyn Fn(&Final) -> f64| {
-        let highest = grid.iter().copied().fold(f64::MIN, f64::max);
-        let lowest = grid.iter().copied().fold(f64::MAX, f64::min);
-        [("highest", highest), ("lowest", lowest)]
-            .into_iter()
-            .filter(|(_, end)| grid.len() > 1 && *end > 0.0)
-            .filter_map(|(which, end)| {
-                let count = finals.iter().filter(|score| of(score) == end).count();
-                (count > 0).then(|| {
-                    format!(
-                        "the {which} {name} of the recipe ({end}) was chosen with {count} of {} seeds",
-                        finals.len()
-                    )
-                })
-            })
-            .collect::<Vec<_>>()
-    };
-    edges.extend(ends("learning rate", &recipe.learning_rates, &|score| {
-        score.point.learning_rate
-    }));
-    edges.extend(ends("weight decay", &recipe.weight_decays, &|score| {
-        score.point.weight_decay
+    let ends = ends_of_grid(recipe, finals.iter().map(|score| score.point));
+    edges.extend(ends.into_iter().map(|(end, count)| {
+        let of = finals.len();
+        format!("{end} was chosen with {count} of {of} seeds")
     }));
     Ok(Some(Choice {
         setting: best.setting,
