@@ -90,6 +90,13 @@ fn files_of_any_origin_are_probed() {
         );
         assert_eq!(found["runs"][0]["test"]["top5"], 1.0);
         assert_eq!(found["chosen"][0], "features");
+        let gradient = found["runs"][0]["gradient_norm"].as_f64();
+        assert_eq!(gradient.is_some(), head == "logistic", "{gradient:?}");
+        assert_eq!(
+            found["tried"][0]["gradient_norm"].as_f64(),
+            gradient,
+            "{head}"
+        );
     }
     let few = works(&[
         &train,

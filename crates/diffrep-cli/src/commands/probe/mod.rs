@@ -222,6 +222,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             trained_on: fit.trained_on,
             rows_each: train.rows_each,
             validation: fit.validation,
+            gradient_norm: fit.gradient,
             test,
         });
     }
@@ -286,6 +287,9 @@ struct Run {
     trained_on: usize,
     rows_each: usize,
     validation: f64,
+    /// Of the loss at the head, where steps went to an optimum (logistic regression).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gradient_norm: Option<f64>,
     test: Option<TestScore>,
 }
 
@@ -355,6 +359,7 @@ impl Outcome<'_> {
                 "columns": group,
                 "point": fit.point,
                 "validation": fit.validation,
+                "gradient_norm": fit.gradient,
                 "against_best": paired,
                 "seconds": fit.seconds,
             })
