@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::{Dataset, balanced_subset};
-use diffrep_extract::{Gathered, Setting, Settings};
+use diffrep_extract::{ARITHMETIC, Gathered, Setting, Settings};
 use diffrep_taps::{BlockIndex, Encoder};
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +98,10 @@ impl Study<'_> {
             "images": [splits.train.fingerprint()?, splits.validation.fingerprint()?],
             "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
             "per_class": [train, validation], "preprocess": self.preprocess,
-            "timesteps": self.schedule.timestep_map.len(), "betas": Sha256Hex::hash_json(&self.schedule.betas)?, "timestep_scale": self.schedule.timestep_scale,
-            "version": env!("CARGO_PKG_VERSION"), "rules": RULES,
+            "timesteps": self.schedule.timestep_map.len(),
+            "betas": Sha256Hex::hash_json(&self.schedule.betas)?,
+            "timestep_scale": self.schedule.timestep_scale,
+            "version": env!("CARGO_PKG_VERSION"), "rules": RULES, "arithmetic": ARITHMETIC,
         });
         StepKey::new(name, &determines)
     }
