@@ -1,6 +1,6 @@
 //! Choosing timestep, block and pool: the whole grid, or a search that reads few images at most
 //! settings and more at few (successive halving, Jamieson & Talwalkar 2016, coarse to fine in blocks
-//! and pools). The best setting depends on the data set (section 4.3 of the paper).
+//! and pools). The best setting depends on the data set (section 4.2 of the paper).
 
 use std::collections::{BTreeMap, BTreeSet};
 
