@@ -22,7 +22,6 @@ pub(super) const WORDS: Words = Words {
     one: "training",
     many: "trainings",
     on: "from the same diffusion model",
-    order: None,
     features: "computed in each epoch, with new noise and flips where the name says so",
     protocol: "Images go through the network in each epoch. Block, rate and decay are chosen on the \
         validation images with the first seed. What the head reads is standardised with means and \
