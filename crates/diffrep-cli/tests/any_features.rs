@@ -90,6 +90,13 @@ fn files_of_any_origin_are_probed() {
         );
         assert_eq!(found["runs"][0]["test"]["top5"], 1.0);
         assert_eq!(found["chosen"][0], "features");
+        let gradient = found["runs"][0]["gradient_norm"].as_f64();
+        assert_eq!(gradient.is_some(), head == "logistic", "{gradient:?}");
+        assert_eq!(
+            found["tried"][0]["gradient_norm"].as_f64(),
+            gradient,
+            "{head}"
+        );
     }
     let few = works(&[
         &train,
@@ -102,6 +109,19 @@ fn files_of_any_origin_are_probed() {
         "3",
     ]);
     assert_eq!(few["runs"][2]["trained_on"], 9);
+    // Choices are made on all 18 that are held out, unless these are cut too.
+    assert_eq!(few["chosen_on"], 18);
+    let cut = ["--head", "ridge", "--per-class", "3"];
+    let cut = works(
+        &[
+            &[&*train, &*test],
+            &cut[..],
+            &["--validation-per-class", "2"],
+        ]
+        .concat(),
+    );
+    assert_eq!(cut["runs"][0]["trained_on"], 9);
+    assert_eq!(cut["chosen_on"], 6);
     let share = works(&[&train, &test, "--head", "ridge", "--share", "0.25"]);
     assert_eq!(share["runs"][0]["trained_on"], 18);
 
@@ -202,6 +222,10 @@ fn what_cannot_be_probed_is_told_in_a_sentence() {
         "is not one for --head ridge",
     );
     fails(&[&train, &test, "--per-class", "500"], "cannot be cut");
+    fails(
+        &[&train, &test, "--validation-per-class", "500"],
+        "cannot be cut",
+    );
     fails(&[&train, &test, "--share", "1.5"], "between 0 and 1");
     fails(&[&train, &test, "--head", "lstm"], "no head `lstm`");
     fails(

@@ -67,6 +67,10 @@ fn heads_of_every_kind_are_compared_and_two_experiments_share_their_work() {
     let columns = |i: usize| data["contenders"][i]["scores"][0]["candidate"]["columns"].clone();
     assert_eq!(columns(1), serde_json::json!(["t10_b07_p1"]));
     assert_eq!(columns(3).as_array().unwrap().len(), 4);
+    // The paper's order of heads is that of ImageNet-50, and other experiments tell none.
+    let report = std::fs::read_to_string(dir.path().join("figure1-smoke/report.md")).unwrap();
+    let order = "paper's order on ImageNet-50 is attention, CNN, MLP, linear";
+    assert!(report.contains(order), "{report}");
 
     let (data, said) = twice("table1", dir.path());
     let names: Vec<&str> = standings(&data).iter().map(|(name, _)| *name).collect();
@@ -94,6 +98,10 @@ fn heads_of_every_kind_are_compared_and_two_experiments_share_their_work() {
     );
     let report = std::fs::read_to_string(dir.path().join("table1-smoke/report.md")).unwrap();
     assert!(report.contains("Frechet distance (not FID)"), "{report}");
+    assert!(
+        report.contains("From best to worst: ") && !report.contains("the order here"),
+        "{report}"
+    );
     // Its maps are those of the first experiment: two seeds of three splits, and nothing twice.
     let train = dir.path().join("features/diffusion-train");
     let images: Vec<_> = std::fs::read_dir(&train)

@@ -103,6 +103,35 @@ fn an_own_file_runs_where_its_paths_begin_and_its_claims_are_judged_anywhere() {
 }
 
 #[test]
+fn what_a_reader_must_know_is_in_every_report() {
+    let dir = folder(OWN);
+    let fixtures = format!("\"{}/", fixtures().display());
+    let reports = [
+        ("figure2", &["report.md"][..]),
+        (
+            "figure4",
+            &["report.md", "two/report.md", "shoes/report.md"],
+        ),
+    ];
+    for (name, reports) in reports {
+        let file = format!("{ROOT}/crates/diffrep-plan/experiments/{name}.toml");
+        let text = std::fs::read_to_string(file).unwrap();
+        let noted = "[scales.smoke]\nnote = \"These probes saw no flips.\"\n";
+        let text = text.replace("[scales.smoke]\n", noted);
+        let text = text.replace("\"fixtures/", &fixtures);
+        let own = format!("lab/{name}.toml");
+        std::fs::write(dir.path().join(&own), text).unwrap();
+        let (ok, _, said) = diffrep(dir.path(), &["run", &own, "--scale", "smoke"]);
+        assert!(ok, "{said}");
+        for report in reports {
+            let path = dir.path().join(format!("runs/{name}-smoke")).join(report);
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("These probes saw no flips."), "{path:?}");
+        }
+    }
+}
+
+#[test]
 fn what_lacks_a_file_is_left_out_with_the_way_to_it_and_the_rest_runs() {
     let dir = folder(OWN);
     let lacking = OWN

@@ -244,6 +244,34 @@ fn from_pictures_to_classes() {
         assert!(found["test"]["top1"].as_f64().unwrap() > 0.9, "{found}");
         saved.push(at(&format!("{train}/classifier.safetensors")));
     }
+
+    // A point of the grid that diverges is given up and the others stand; that all do is an error.
+    let tuned = |name: &str, rates: &str| {
+        let recipe = at(&format!("{name}.toml"));
+        std::fs::write(&recipe, RECIPE.replace("[1e-2]", rates)).unwrap();
+        let out = at(name);
+        let args = [
+            "--t", "10", "--block", "3", "--pool", "2", "--recipe", &recipe,
+        ];
+        let begin = ["finetune", &photos, "--checkpoint", &model, "--out", &out];
+        diffrep(&[&begin[..], &args, &["--json", "--quiet"]].concat())
+    };
+    let done = tuned("wild", "[1e30, 1e-2]");
+    assert!(done.status.success(), "{done:?}");
+    let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let rate = |list: &str| found[list][0]["point"]["learning_rate"].as_f64();
+    assert_eq!((rate("diverged"), rate("tried")), (Some(1e30), Some(1e-2)));
+    assert_eq!(found["tried"].as_array().unwrap().len(), 1, "{found}");
+    saved.push(at("wild/classifier.safetensors"));
+    let done = tuned("wilder", "[1e30, 1e31]");
+    assert!(!done.status.success());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        said.contains("every point of recipe `small` diverged"),
+        "{said}"
+    );
+    assert!(said.contains("diverged in epoch 1"), "{said}");
+
     for head in &saved {
         let (done, found) = classify_by(head, &[&bright, &dark]);
         assert!(done.status.success(), "{head}: {done:?}");

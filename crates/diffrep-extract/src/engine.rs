@@ -21,8 +21,9 @@ use crate::rows::{DRAW, FLIP, Row, Views};
 use crate::setting::{SettingError, Settings};
 
 /// Version of the arithmetic of features, raised when kernels give other bits for the same network:
-/// 2 since wide convolutions are computed with packed weights, 3 since GELU is vectorised.
-const ARITHMETIC: u32 = 3;
+/// 2 since wide convolutions are computed with packed weights, 3 since GELU is vectorised, 4
+/// since every pool is computed from the map.
+pub const ARITHMETIC: u32 = 4;
 
 /// Why an extraction stops.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ mod setting;
 mod shelf;
 
 pub use batch::{Batch, micro_batch};
-pub use engine::{ExtractError, Extraction, Noising, features, forwards, is_current};
+pub use engine::{ARITHMETIC, ExtractError, Extraction, Noising, features, forwards, is_current};
 pub use latents::{FirstStageInfo, WithLatents};
 pub use noise::{Noise, NoiseFile};
 pub use pixels::Pixels;

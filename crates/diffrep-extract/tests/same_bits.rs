@@ -134,6 +134,30 @@ fn a_killed_job_goes_on_to_the_same_bytes() {
     assert_eq!(bits(&[row]), bits(&direct[..1]));
 }
 
+/// Else what one experiment stores could not serve another that asks for less.
+#[test]
+fn a_column_alone_has_the_bits_that_it_has_beside_others() {
+    let (network, schedule, dataset) = (network(), Schedule::linear(1000), dataset(5));
+    let wanted = |pools: &[usize]| {
+        let wanted = pools.iter().map(|pool| {
+            let setting = serde_json::json!({"t": 10, "block": 7, "pool": pool});
+            serde_json::from_value::<Setting>(setting).unwrap()
+        });
+        Settings::new(wanted, &network.taps(), &schedule).unwrap()
+    };
+    let rows: Vec<usize> = (0..5).collect();
+    let columns = |settings: &Settings| {
+        let job = job(&dataset, settings, &schedule);
+        let found = features(&network, &job, &rows, &Device::flex()).unwrap();
+        let names = settings.columns().iter().map(|(setting, _)| *setting);
+        names.zip(bits(&found)).collect::<Vec<_>>()
+    };
+    for (setting, beside) in columns(&wanted(&[1, 2, 3, 4, 8])) {
+        let alone = columns(&wanted(&[setting.pool.get()])).remove(0);
+        assert_eq!(alone.1, beside, "pool {}", setting.pool);
+    }
+}
+
 /// Shared noise would let a probe recognise an image's noise from training: on random pixels in
 /// class folders whose splits bear the same file names, it would score 100 %.
 #[test]

@@ -5,7 +5,7 @@ use diffrep_taps::TapInfo;
 
 use crate::HeadError;
 
-/// One fully connected layer: the linear probe of section 3 of the paper.
+/// One fully connected layer: the linear probe of section 3.3 of the paper.
 #[derive(Module, Debug)]
 pub struct LinearHead {
     /// `[classes, features]`

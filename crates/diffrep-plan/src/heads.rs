@@ -33,6 +33,9 @@ pub struct HeadsScale {
     /// What a reader of the results must know, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The paper's order of these heads from best to worst, where it tells one, as a sentence without its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
     /// Seeds of initial weights, batch order and noise.
     pub seeds: Vec<u64>,
     /// Recipe of the linear probe.

@@ -40,6 +40,9 @@ pub struct ProbeScale {
     pub recipe: String,
     /// Recipe of the sweep's probes.
     pub sweep_recipe: String,
+    /// What a reader of the results must know, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Settings for ProbeScale {

@@ -27,6 +27,9 @@ pub struct TransferScale {
     pub train_per_class: Option<usize>,
     /// Test images a class; all without it.
     pub test_per_class: Option<usize>,
+    /// What a reader of the results must know, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Seeds of initial weights, batch order and noise.
     pub seeds: Vec<u64>,
     /// Recipe of linear probes.

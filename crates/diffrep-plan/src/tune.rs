@@ -24,7 +24,7 @@ pub struct TuneScale {
     pub test_per_class: Option<usize>,
     /// Seeds of initial weights, batch order, noise and flips.
     pub seeds: Vec<u64>,
-    /// Recipe by name.
+    /// Recipe, by name, of trainings that do not say another.
     pub recipe: String,
     /// Parts of a batch that are computed side by side.
     pub parts: usize,
@@ -38,6 +38,9 @@ pub struct TuneScale {
 pub struct PlannedTuning {
     /// Its name in results.
     pub name: String,
+    /// Its own recipe by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// What is trained beside the head.
     pub train: Trained,
     /// Blocks that it chooses among.

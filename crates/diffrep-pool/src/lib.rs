@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -80,7 +79,7 @@ impl fmt::Display for PoolSize {
 }
 
 /// The map pooled to every size, in the order asked: `[batch, channels * size * size]`, channel by
-/// channel.
+/// channel. Each size is pooled from the map itself, so that its bits do not depend on the others.
 ///
 /// # Shapes
 ///
@@ -91,30 +90,15 @@ impl fmt::Display for PoolSize {
 /// Panics when a size is larger than the map (see [`PoolSize::check`]).
 pub fn pyramid(map: Tensor<4>, sizes: &[PoolSize]) -> Vec<Tensor<2>> {
     let [batch, channels, height, width] = map.dims();
-    let mut done: BTreeMap<usize, Tensor<4>> = BTreeMap::new();
-    let mut order: Vec<usize> = sizes.iter().map(|size| size.get()).collect();
-    order.sort_unstable();
-    for &side in order.iter().rev() {
+    let pooled = |size: &PoolSize| {
+        let side = size.get();
         assert!(
             side <= height.min(width),
             "pool {side} of a {height} x {width} map"
         );
-        let source = done.range(side..).find(|(finer, _)| *finer % side == 0);
-        let pooled = match source {
-            Some((finer, grid)) if *finer == side => grid.clone(),
-            Some((_, grid)) => average(grid.clone(), side),
-            None => average(map.clone(), side),
-        };
-        done.insert(side, pooled);
-    }
-    sizes
-        .iter()
-        .map(|size| {
-            done[&size.get()]
-                .clone()
-                .reshape([batch, channels * size.get() * size.get()])
-        })
-        .collect()
+        average(map.clone(), side).reshape([batch, channels * side * side])
+    };
+    sizes.iter().map(pooled).collect()
 }
 
 /// Adaptive average pooling to `side` x `side`.
@@ -181,22 +165,76 @@ mod tests {
         assert_eq!(PoolSize::new(4).unwrap().features(&tap), 1024);
     }
 
-    proptest! {
-        /// A pyramid is the same as pooling each size from the map, and the mean is kept.
-        #[test]
-        fn a_pyramid_is_direct_pooling(power in 0u32..4, channels in 1usize..4, seed in 0u32..1000) {
-            let side = 1usize << power;
-            let count = channels * side * side;
-            let data: Vec<f32> = (0..count).map(|i| ((i as u32 * 37 + seed) % 101) as f32).collect();
-            let map = Tensor::<4>::from_data(TensorData::new(data.clone(), [1, channels, side, side]), &Device::flex());
-            let all: Vec<usize> = (0..=power).map(|p| 1 << p).collect();
-            for (pooled, size) in pyramid(map.clone(), &sizes(&all)).into_iter().zip(&all) {
-                let direct = average(map.clone(), *size).reshape([1, channels * size * size]);
-                for (a, b) in values(pooled.clone()).iter().zip(values(direct)) {
-                    prop_assert!((a - b).abs() < 1e-3);
+    /// The mean over the rows and columns that each cell of PyTorch's adaptive pooling covers, by the
+    /// definition: from floor(i * n / k) to ceil((i + 1) * n / k).
+    fn direct(data: &[f32], [height, width]: [usize; 2], side: usize) -> Vec<f64> {
+        let span =
+            |cell: usize, length: usize| cell * length / side..((cell + 1) * length).div_ceil(side);
+        let mut cells = Vec::new();
+        for map in data.chunks_exact(height * width) {
+            for row in 0..side {
+                for column in 0..side {
+                    let (rows, columns) = (span(row, height), span(column, width));
+                    let count = (rows.len() * columns.len()) as f64;
+                    let pixels = rows.flat_map(|y| columns.clone().map(move |x| y * width + x));
+                    let sum: f64 = pixels.map(|at| f64::from(map[at])).sum();
+                    cells.push(sum / count);
                 }
-                let mean = values(pooled).iter().sum::<f32>() / (channels * size * size) as f32;
-                prop_assert!((mean - data.iter().sum::<f32>() / count as f32).abs() < 1e-3);
+            }
+        }
+        cells
+    }
+
+    /// Some map of `channels` channels with small whole numbers.
+    fn numbers(channels: usize, [height, width]: [usize; 2], seed: u32) -> Vec<f32> {
+        (0..channels * height * width)
+            .map(|i| ((i as u32 * 37 + seed) % 101) as f32)
+            .collect()
+    }
+
+    fn map_of(data: &[f32], channels: usize, [height, width]: [usize; 2]) -> Tensor<4> {
+        let data = TensorData::new(data.to_vec(), [1, channels, height, width]);
+        Tensor::from_data(data, &Device::flex())
+    }
+
+    /// Cells of 2 x 2 overlap on 7 x 7: their mean is not the mean of the map.
+    #[test]
+    fn sizes_that_do_not_divide_the_map_are_the_means_of_their_cells() {
+        let shape = [7, 7];
+        let data = numbers(2, shape, 5);
+        let sides = [1, 2, 4, 7];
+        let pooled = pyramid(map_of(&data, 2, shape), &sizes(&sides));
+        for (pooled, side) in pooled.into_iter().zip(sides) {
+            let (found, expected) = (values(pooled), direct(&data, shape, side));
+            assert_eq!(found.len(), expected.len());
+            for (a, b) in found.iter().zip(expected) {
+                assert!((f64::from(*a) - b).abs() < 1e-4, "pool {side}: {a} {b}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Each size is the mean over its cells of the map, and has the bits of that size alone.
+        #[test]
+        fn a_size_does_not_depend_on_the_others(
+            height in 1usize..13,
+            width in 1usize..13,
+            channels in 1usize..4,
+            wanted in prop::collection::vec(1usize..13, 1..5),
+            seed in 0u32..1000,
+        ) {
+            let shape = [height, width];
+            let data = numbers(channels, shape, seed);
+            let wanted: Vec<usize> = wanted.into_iter().map(|side| side.min(height).min(width)).collect();
+            let bits = |values: Vec<f32>| -> Vec<u32> { values.into_iter().map(f32::to_bits).collect() };
+            let together = pyramid(map_of(&data, channels, shape), &sizes(&wanted));
+            for (pooled, &side) in together.into_iter().zip(&wanted) {
+                let found = values(pooled);
+                for (a, b) in found.iter().zip(direct(&data, shape, side)) {
+                    prop_assert!((f64::from(*a) - b).abs() < 1e-4, "pool {}: {} {}", side, a, b);
+                }
+                let alone = pyramid(map_of(&data, channels, shape), &sizes(&[side])).remove(0);
+                prop_assert_eq!(bits(found), bits(values(alone)));
             }
         }
     }

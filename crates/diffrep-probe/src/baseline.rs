@@ -1,6 +1,7 @@
 //! The network that was trained to classify: the U-Net encoder of Table 1 of the paper.
 
 use burn::tensor::Tensor;
+use diffrep_artifact::Sha256Hex;
 use diffrep_taps::Condition;
 use diffrep_train::parameters;
 use diffrep_unet::{Kind, UNet};
@@ -31,7 +32,9 @@ impl Study<'_> {
             "network": subject.hash, "t": t, "seed": seed, "preprocess": self.preprocess,
             "images": [splits.validation.fingerprint()?, splits.test.fingerprint()?],
             "splits": [splits.validation.split().to_string(), splits.test.split().to_string()],
-            "schedule": self.schedule.betas.first(), "timesteps": self.schedule.timestep_map.len(),
+            "timesteps": self.schedule.timestep_map.len(),
+            "betas": Sha256Hex::hash_json(&self.schedule.betas)?,
+            "timestep_scale": self.schedule.timestep_scale,
             "version": env!("CARGO_PKG_VERSION"),
         });
         StepKey::new(name, &determines)

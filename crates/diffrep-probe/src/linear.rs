@@ -24,6 +24,9 @@ pub struct Trained {
     pub bias: Vec<f32>,
     /// Share of validation samples classified right.
     pub validation: f64,
+    /// Norm of the loss's gradient at this head, where steps went to an optimum ([`fit_convex`](crate::fit_convex)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient: Option<f64>,
 }
 
 /// Trains a head for each point of the recipe's grid on `train` and scores each on `validation`.
@@ -277,6 +280,7 @@ fn fold(
         weight,
         bias,
         validation,
+        gradient: None,
     }
 }
 

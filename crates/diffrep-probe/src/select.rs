@@ -1,12 +1,12 @@
 //! Choosing timestep, block and pool: the whole grid, or a search that reads few images at most
 //! settings and more at few (successive halving, Jamieson & Talwalkar 2016, coarse to fine in blocks
-//! and pools). The best setting depends on the data set (section 4.3 of the paper).
+//! and pools). The best setting depends on the data set (section 4.2 of the paper).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use diffrep_artifact::Sha256Hex;
 use diffrep_datasets::{Dataset, balanced_subset};
-use diffrep_extract::{Gathered, Setting, Settings};
+use diffrep_extract::{ARITHMETIC, Gathered, Setting, Settings};
 use diffrep_taps::{BlockIndex, Encoder};
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +98,10 @@ impl Study<'_> {
             "images": [splits.train.fingerprint()?, splits.validation.fingerprint()?],
             "splits": [splits.train.split().to_string(), splits.validation.split().to_string()],
             "per_class": [train, validation], "preprocess": self.preprocess,
-            "timesteps": self.schedule.timestep_map.len(), "betas": Sha256Hex::hash_json(&self.schedule.betas)?, "timestep_scale": self.schedule.timestep_scale,
-            "version": crate::COMPUTES, "rules": RULES,
+            "timesteps": self.schedule.timestep_map.len(),
+            "betas": Sha256Hex::hash_json(&self.schedule.betas)?,
+            "timestep_scale": self.schedule.timestep_scale,
+            "version": crate::COMPUTES, "rules": RULES, "arithmetic": ARITHMETIC,
         });
         StepKey::new(name, &determines)
     }

@@ -1,5 +1,5 @@
 //! Training with the encoder in the loop: heads on streamed features, feedback (DifFeed) and
-//! fine-tuning (section 4.1.2 and Table 2 of the paper).
+//! fine-tuning (section 4.1 and Table 2 of the paper).
 
 mod in_the_loop;
 

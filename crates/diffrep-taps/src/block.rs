@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt, num::NonZeroUsize};
 
 use serde::{Deserialize, Serialize};
 
-/// A block of a network, counted from 1 as in the paper (section 4.1.1).
+/// A block of a network, counted from 1 as in the paper (section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BlockIndex(NonZeroUsize);

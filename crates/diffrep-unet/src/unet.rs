@@ -1,5 +1,5 @@
 //! The network and its one traversal. Reference: guided_diffusion/unet.py, `UNetModel` and
-//! `EncoderUNetModel`; classifier heads for latent features: section 3 of the paper.
+//! `EncoderUNetModel`; classifier heads for latent features: section 3.3 of the paper.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};

@@ -13,8 +13,8 @@ use diffrep_import::{is_latent, load, read_arch};
 use diffrep_latent::Latent;
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
-    AnyRecipe, Augment, ClassifierInfo, Images, Metrics, Reading, Recipe, SavedClassifier,
-    TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
+    AnyRecipe, Augment, ClassifierInfo, Images, Metrics, ProbeError, Reading, Recipe,
+    SavedClassifier, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind};
@@ -197,6 +197,9 @@ struct Results<'a> {
     /// Of training, validation and test images.
     missing: [Missing; 3],
     tried: Vec<Tried>,
+    /// Points of the grid that were given up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diverged: Vec<Diverged>,
     chosen: usize,
     test: Option<Score>,
     seconds: f64,
@@ -208,6 +211,12 @@ struct Tried {
     epoch: usize,
     validation: f64,
     curve: Vec<diffrep_probe::EpochScore>,
+}
+
+#[derive(Debug, Serialize)]
+struct Diverged {
+    point: diffrep_probe::Point,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -426,12 +435,13 @@ fn train<E: TunableEncoder>(
         "timestep, blocks or pool": reading, "head": spec, "tuning": tune, "augmentation": augment,
         "recipe": recipe, "moving average": args.ema, "parts": args.parts, "seed": args.seed,
     });
-    let points = recipe.grid();
-    let mut tried: Vec<Tuned<E>> = Vec::new();
-    for (index, point) in points.iter().enumerate() {
+    let grid = recipe.grid();
+    let (mut points, mut tried) = (Vec::new(), Vec::<Tuned<E>>::new());
+    let (mut diverged, mut last) = (Vec::new(), None);
+    for (index, point) in grid.iter().enumerate() {
         determines["grid point"] = serde_json::json!(point);
         let path = out.join(format!("checkpoint-{index}.safetensors"));
-        let title = match points.len() {
+        let title = match grid.len() {
             1 => "train".to_string(),
             of => format!("train {} of {of}", index + 1),
         };
@@ -456,7 +466,29 @@ fn train<E: TunableEncoder>(
             },
         );
         progress.finish();
-        tried.push(run?);
+        match run {
+            // Of a grid some points may be too much; that all are is an error.
+            Err(error @ ProbeError::DivergedAt { .. }) if grid.len() > 1 => {
+                tracing::warn!("{title}: {error}");
+                diverged.push(Diverged {
+                    point: *point,
+                    reason: error.to_string(),
+                });
+                last = Some(error);
+            }
+            run => {
+                tried.push(run?);
+                points.push(*point);
+            }
+        }
+    }
+    if let (true, Some(error)) = (tried.is_empty(), last) {
+        return Err(error).with_context(|| {
+            format!(
+                "every point of recipe `{}` diverged, the last of them so",
+                recipe.name
+            )
+        });
     }
     let mut chosen = 0;
     for index in 1..tried.len() {
@@ -526,6 +558,7 @@ fn train<E: TunableEncoder>(
                 curve: tuned.curve,
             })
             .collect(),
+        diverged,
         chosen,
         test: scored,
         seconds: start.elapsed().as_secs_f64(),

@@ -64,6 +64,8 @@ pub(super) struct Fit {
     pub(super) parameters: usize,
     pub(super) point: Chosen,
     pub(super) validation: f64,
+    /// Norm of the loss's gradient, where steps went to an optimum.
+    pub(super) gradient: Option<f64>,
     /// Images.
     pub(super) trained_on: usize,
     /// Seconds that the whole grid took, features in memory.
@@ -175,6 +177,7 @@ impl Bench<'_> {
                     parameters: 0,
                     point: Chosen::Vote(vote),
                     validation,
+                    gradient: None,
                     trained_on,
                 })
             }
@@ -184,6 +187,7 @@ impl Bench<'_> {
                     seconds,
                     point: Chosen::Point(head.point),
                     validation: head.validation,
+                    gradient: head.gradient,
                     parameters: head.weight.len() + head.bias.len(),
                     spec: None,
                     head: Fitted::Linear(head),
@@ -245,6 +249,7 @@ impl Bench<'_> {
             seconds: start.elapsed().as_secs_f64(),
             point: Chosen::Point(head.point),
             validation: head.validation,
+            gradient: None,
             head: Fitted::Other(head),
             spec: Some(spec),
             parameters,

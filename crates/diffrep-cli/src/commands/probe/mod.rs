@@ -68,9 +68,14 @@ pub(crate) struct ProbeArgs {
     /// Print a recipe as TOML, to copy and edit, and do nothing else.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["train", "test", "recipe", "save"])]
     print_recipe: Option<String>,
-    /// Train on so many samples of each class, another draw for each seed.
+    /// Train on so many samples of each class, another draw for each seed. Choices are still made on all
+    /// validation samples, which few-shot numbers of others may not have: cut these with
+    /// --validation-per-class.
     #[arg(long, value_name = "N", conflicts_with = "share")]
     per_class: Option<usize>,
+    /// Choose on so many validation samples of each class, the same draw (by --seed) for all seeds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    validation_per_class: Option<u64>,
     /// Train on such a share of each class, such as 0.01, another draw for each seed.
     #[arg(long)]
     share: Option<f64>,
@@ -142,6 +147,11 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         Some(validation) => (Part::all(&train), Part::to_choose_on(validation)),
         None => Part::hold_out(&train)?,
     };
+    let validation_part = match args.validation_per_class {
+        None => validation_part,
+        Some(count) => validation_part.few(Few::PerClass(count as usize), args.seed)?,
+    };
+    let chosen_on = validation_part.len();
     let few = match (args.per_class, args.share) {
         (Some(count), _) => {
             ensure!(count > 0, "--per-class must be at least 1");
@@ -222,6 +232,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
             trained_on: fit.trained_on,
             rows_each: train.rows_each,
             validation: fit.validation,
+            gradient_norm: fit.gradient,
             test,
         });
     }
@@ -243,6 +254,7 @@ pub(crate) fn run(args: &ProbeArgs, printer: Printer) -> Result<()> {
         best,
         test: Whole::of(&runs, &right)?,
         runs,
+        chosen_on,
         rows_each: train.rows_each,
         tested_on: test.as_ref().map_or(1, |test| test.rows_each),
     };
@@ -286,6 +298,9 @@ struct Run {
     trained_on: usize,
     rows_each: usize,
     validation: f64,
+    /// Of the loss at the head, where steps went to an optimum (logistic regression).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gradient_norm: Option<f64>,
     test: Option<TestScore>,
 }
 
@@ -342,6 +357,8 @@ struct Outcome<'a> {
     best: usize,
     runs: Vec<Run>,
     test: Option<Whole>,
+    /// Images that choices were made on.
+    chosen_on: usize,
     /// Rows of a training image, and of a test image.
     rows_each: usize,
     tested_on: usize,
@@ -355,6 +372,7 @@ impl Outcome<'_> {
                 "columns": group,
                 "point": fit.point,
                 "validation": fit.validation,
+                "gradient_norm": fit.gradient,
                 "against_best": paired,
                 "seconds": fit.seconds,
             })
@@ -375,6 +393,7 @@ impl Outcome<'_> {
                 .map(|(path, missing, _)| serde_json::json!({ "store": path, "missing": missing }))
                 .collect::<Vec<_>>(),
             "held_out": self.args.validation.is_none(),
+            "chosen_on": self.chosen_on,
             "tried": tried.collect::<Vec<_>>(),
             "chosen": self.groups[self.best],
             "runs": self.runs,
@@ -412,8 +431,8 @@ impl Outcome<'_> {
             row
         });
         let chosen = match &self.args.validation {
-            Some(_) => "validation",
-            None => "a fifth of the training samples",
+            Some(_) => "validation samples",
+            None => "samples held out of the training samples",
         };
         let seeds = match self.args.seeds {
             1 => "its 95 % Wilson interval".to_string(),
@@ -435,11 +454,12 @@ impl Outcome<'_> {
         };
         to_terminal_table(&Table {
             caption: format!(
-                "{} head, recipe {}, {} training {samples}; the best column was chosen on {chosen}; test with \
-                 {seeds}{averaged}{pairs}",
+                "{} head, recipe {}, {} training {samples}; the best column was chosen on {} {chosen}; \
+                 test with {seeds}{averaged}{pairs}",
                 self.args.head,
                 self.recipe.name(),
                 self.fits[self.best].trained_on,
+                self.chosen_on,
             ),
             columns: [
                 Some(Column::text("column")),

@@ -84,8 +84,6 @@ pub(super) struct Words {
     pub(super) many: &'static str,
     /// What they stand on.
     pub(super) on: &'static str,
-    /// The order of the papers, as a sentence without its end.
-    pub(super) order: Option<&'static str>,
     /// How features reach the heads.
     pub(super) features: &'static str,
     /// How the contest was held.
@@ -501,9 +499,13 @@ impl<S: Serialize> Shown<'_, S> {
         let mut order: Vec<&Entry> = results.contenders.iter().collect();
         order.sort_by(|a, b| b.test.mean.total_cmp(&a.test.mean));
         let names: Vec<&str> = order.iter().map(|entry| entry.name.as_str()).collect();
-        let here = format!("the order here, by mean accuracy, is {}.", names.join(", "));
-        match self.words.order {
-            Some(papers) => format!("{papers}; {here}"),
+        // Of most data sets the papers tell none, or another.
+        let settings = serde_json::to_value(&results.settings).unwrap_or_default();
+        match settings["order"].as_str() {
+            Some(papers) => format!(
+                "{papers}; the order here, by mean accuracy, is {}.",
+                names.join(", ")
+            ),
             None => format!("From best to worst: {}.", names.join(", ")),
         }
     }

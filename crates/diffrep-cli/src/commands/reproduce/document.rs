@@ -238,6 +238,10 @@ fn accuracy_section(results: &Results) -> Section {
         .collect();
     blocks
         .extend(against_published(&results.scale, &results.published, &measured).map(Block::Table));
+    blocks.extend(results.settings.note.as_ref().map(|note| Block::Note {
+        kind: NoteKind::Warning,
+        text: diffrep_report::escape_inline(note),
+    }));
     let orientation = orientation(&results.scale, &results.published);
     if !orientation.is_empty() {
         blocks.push(Block::Note {

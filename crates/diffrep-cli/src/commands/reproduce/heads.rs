@@ -33,7 +33,6 @@ pub(super) const WORDS: Words = Words {
     one: "head",
     many: "heads",
     on: "on the same frozen features",
-    order: Some("The papers' order is attention, CNN, MLP, linear"),
     features: "stored as f16, one noise draw a seed",
     protocol: "Every head reads the same stored maps of the frozen network. Vectors of the linear and \
         the MLP head are standardised value by value, maps of the others channel by channel, with the \
@@ -63,7 +62,6 @@ pub(super) fn words(streamed: bool, own_networks: bool) -> Words {
             one: "contender",
             many: "contenders",
             on: "on frozen networks of their own",
-            order: None,
             ..words
         },
         false => words,

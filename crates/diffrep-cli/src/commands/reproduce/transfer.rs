@@ -9,7 +9,7 @@ use diffrep_extract::{Pixels, Setting, Settings};
 use diffrep_heads::HeadSpec;
 use diffrep_plan::{Described, Experiment, PAPER, Published, RAW_PIXELS, TransferScale};
 use diffrep_probe::{Candidate, Contender, Recipe, Splits, Study, Subject};
-use diffrep_report::{Block, Cell, Column, Report, Section, Table, to_terminal_table};
+use diffrep_report::{Block, Cell, Column, NoteKind, Report, Section, Table, to_terminal_table};
 use diffrep_stats::{PairedDifference, Spread};
 use diffrep_taps::Encoder;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,10 @@ pub(super) fn run(
             scale.test_per_class,
         )?;
         hashes.push(splits.train.fingerprint()?.to_string());
-        let contest = contest(scale, &ground, &splits, place)?;
+        let mut contest = contest(scale, &ground, &splits, place)?;
+        if let Some(note) = &scale.note {
+            contest.note(note);
+        }
         summaries.push(Summary {
             name: named.name.clone(),
             classes: splits.train.class_names().len(),
@@ -280,7 +283,15 @@ fn table(results: &Results) -> Table {
 }
 
 fn report(title: &str, published: &[Published], record: &Record<Results>) -> Report {
-    let mut blocks = vec![Block::Table(table(&record.data))];
+    let note = record.data.settings.note.as_ref();
+    let mut blocks: Vec<Block> = note
+        .map(|note| Block::Note {
+            kind: NoteKind::Warning,
+            text: diffrep_report::escape_inline(note),
+        })
+        .into_iter()
+        .collect();
+    blocks.push(Block::Table(table(&record.data)));
     if !published.is_empty() && record.data.scale != PAPER {
         blocks.push(Block::Paragraph(diffrep_report::escape_inline(
             &orientation(&record.data.scale, published),

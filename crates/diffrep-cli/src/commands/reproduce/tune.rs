@@ -22,7 +22,6 @@ pub(super) const WORDS: Words = Words {
     one: "training",
     many: "trainings",
     on: "from the same diffusion model",
-    order: None,
     features: "computed in each epoch, with new noise and flips where the name says so",
     protocol: "Images go through the network in each epoch. Block, rate and decay are chosen on the \
         validation images with the first seed. What the head reads is standardised with means and \
@@ -50,15 +49,14 @@ pub(super) fn run(
         splits = cut_validation(&splits, count)?;
     }
     let blocks = ground.network.taps().len();
-    let recipe = Recipe::named(&scale.recipe)?;
     let Reader { study, subject } = ground.reader(place);
     let mut contest = Contest::new(WORDS, &scale.seeds);
     for planned in &scale.contenders {
-        let contender = contender(planned, scale, &recipe, blocks)?;
+        let contender = contender(planned, scale, blocks)?;
         let scores = watched(printer, |on| {
             study.tune(&subject, &splits, &contender, &scale.seeds, on)
         })?;
-        contest.enter(&planned.name, &recipe, scores)?;
+        contest.enter(&planned.name, &contender.recipe, scores)?;
     }
     let finished = contest.finish(
         experiment, scale_name, &ground, &splits, place, place.dir, start,
@@ -79,9 +77,9 @@ pub(super) fn cut_validation(splits: &Splits, count: usize) -> Result<Splits> {
 pub(super) fn contender(
     planned: &PlannedTuning,
     scale: &TuneScale,
-    recipe: &Recipe,
     blocks: usize,
 ) -> Result<TuneContender> {
+    let recipe = Recipe::named(planned.recipe.as_ref().unwrap_or(&scale.recipe))?;
     let pool = PoolSize::new(planned.pool)?;
     let index =
         |block: usize| -> Result<BlockIndex> { Ok(setting(None, block, planned.pool)?.block) };
@@ -106,13 +104,38 @@ pub(super) fn contender(
             &Trained::Encoder { rate, recompute } => Tune::Encoder { rate, recompute },
         },
         candidates: candidates.collect::<Result<_>>()?,
-        recipe: recipe.clone(),
         augment: Augment {
             fresh_noise: planned.fresh_noise,
             flip: planned.flip,
-            view: cut(planned.view, recipe),
+            view: cut(planned.view, &recipe),
         },
+        recipe,
         ema: None,
         parts: scale.parts,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use diffrep_plan::{PAPER, Plan};
+
+    use super::*;
+
+    /// Its value is held to the same published one.
+    #[test]
+    fn the_frozen_row_of_table_2_is_tuned_as_that_of_table_1() {
+        let (Plan::Tune(table2), Plan::Heads(table1)) = (
+            Plan::named("table2").unwrap(),
+            Plan::named("table1").unwrap(),
+        ) else {
+            panic!("the tables are of other kinds");
+        };
+        let scale = table2.scale(PAPER).unwrap();
+        let recipe = |at: usize| contender(&scale.contenders[at], scale, 37).unwrap().recipe;
+        let linear = &table1.scale(PAPER).unwrap().linear_recipe;
+        assert_eq!(recipe(0), Recipe::named(linear).unwrap());
+        assert_eq!(recipe(0).learning_rates, [1e-4, 1e-3, 1e-2]);
+        // The others have that of the scale.
+        assert_eq!(recipe(1), Recipe::named("finetune").unwrap());
+    }
 }

@@ -315,14 +315,13 @@ impl<'a> Lister<'a> {
         if let Some(count) = scale.validation_per_class {
             counts = counts.with_validation(count)?;
         }
-        let recipe = Recipe::named(&scale.recipe)?;
         let of = format!(
             "{:?} {:?} {:?}",
             scale.checkpoint, scale.data, scale.train_per_class
         );
         for planned in &scale.contenders {
             let blocks = self.model.network.taps.len();
-            let contender = tune::contender(planned, scale, &recipe, blocks)?;
+            let contender = tune::contender(planned, scale, blocks)?;
             self.training(&contender, &scale.seeds, &counts, &of)?;
         }
         Ok(())
