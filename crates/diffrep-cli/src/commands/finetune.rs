@@ -14,7 +14,7 @@ use diffrep_latent::Latent;
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
     AnyRecipe, Augment, ClassifierInfo, Images, Metrics, Reading, Recipe, SavedClassifier,
-    TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
+    Trainable, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind};
@@ -192,7 +192,7 @@ struct Results<'a> {
     augment: Augment,
     recipe: &'a Recipe,
     seed: u64,
-    trainable: diffrep_probe::Trainable,
+    trainable: Trainable,
     images: [usize; 3],
     /// Of training, validation and test images.
     missing: [Missing; 3],
@@ -598,6 +598,23 @@ fn blocks(numbers: &[usize]) -> Result<Vec<BlockIndex>> {
     numbers.iter().map(index).collect()
 }
 
+/// What was trained, and on how many images of training, validation and test each of the numbers stands.
+fn heading(trained: Trainable, [train, validation, test]: [usize; 3]) -> String {
+    let tested = match test {
+        0 => String::new(),
+        _ => format!("; the best scored on {test} test images, with its 95 % Wilson interval"),
+    };
+    format!(
+        "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder, {} of the text) on {train} \
+         images and chosen on {validation} validation images{tested}",
+        trained.all(),
+        trained.head,
+        trained.feedback,
+        trained.encoder,
+        trained.prompt,
+    )
+}
+
 fn table(results: &Results<'_>) -> Table {
     let rows = results.tried.iter().enumerate().map(|(index, tried)| {
         let test = results.test.as_ref().filter(|_| index == results.chosen);
@@ -617,19 +634,8 @@ fn table(results: &Results<'_>) -> Table {
             },
         ]
     });
-    let trained = results.trainable;
     Table {
-        caption: format!(
-            "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder, {} of the text) \
-             on {} images; test of the best on {} validation images, with its 95 % Wilson interval",
-            trained.all(),
-            trained.head,
-            trained.feedback,
-            trained.encoder,
-            trained.prompt,
-            results.images[0],
-            results.images[1],
-        ),
+        caption: heading(results.trainable, results.images),
         columns: vec![
             Column::text("rate"),
             Column::text("decay"),
@@ -639,5 +645,32 @@ fn table(results: &Results<'_>) -> Table {
         ],
         rows: rows.collect(),
         highlight: vec![results.chosen],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_score_stands_beside_the_number_of_its_own_images() {
+        let trained = Trainable {
+            head: 7,
+            feedback: 0,
+            encoder: 5,
+            prompt: 0,
+        };
+        let said = heading(trained, [100, 20, 30]);
+        assert!(said.starts_with("12 parameters trained"), "{said}");
+        assert!(
+            said.contains("on 100 images and chosen on 20 validation images"),
+            "{said}"
+        );
+        assert!(said.contains("the best scored on 30 test images"), "{said}");
+        let untested = heading(trained, [100, 20, 0]);
+        assert!(
+            untested.ends_with("chosen on 20 validation images"),
+            "{untested}"
+        );
     }
 }
