@@ -84,16 +84,16 @@ pub(crate) struct FinetuneArgs {
     /// Recipe by name or a TOML file; its whole grid is tried.
     #[arg(long, default_value = "finetune")]
     recipe: String,
-    /// Learning rate of the encoder as a share of the head's.
-    #[arg(long, default_value_t = 0.1, value_parser = share_of_a_rate)]
-    encoder_rate: f64,
-    /// Learning rate of the text as a share of the head's.
-    #[arg(long, default_value_t = 1.0, value_parser = share_of_a_rate)]
-    prompt_rate: f64,
-    /// Compute blocks again on the way back: less memory, one more forward pass.
+    /// Learning rate of the encoder as a share of the head's, for --train encoder; 0.1 without it.
+    #[arg(long, value_name = "SHARE", value_parser = share_of_a_rate)]
+    encoder_rate: Option<f64>,
+    /// Learning rate of the text as a share of the head's, for --train prompt; 1 without it.
+    #[arg(long, value_name = "SHARE", value_parser = share_of_a_rate)]
+    prompt_rate: Option<f64>,
+    /// Compute blocks again on the way back, for --train encoder: less memory, one more forward pass.
     #[arg(long)]
     recompute: bool,
-    /// Late blocks that are fed back; every third one without it.
+    /// Late blocks that are fed back, for --train feedback; every third one without it.
     #[arg(long, value_delimiter = ',')]
     feed_back: Vec<usize>,
     /// Score a moving average of the weights with this decay.
@@ -171,6 +171,14 @@ enum TrainArg {
     Prompt,
 }
 
+impl TrainArg {
+    /// As the user writes it.
+    fn word(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// A network on its way into a training.
 struct Opened<E> {
     network: E,
@@ -225,6 +233,7 @@ fn share_of_a_rate(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
+    args.check_train()?;
     let device = args.device.open()?;
     if is_latent(&args.checkpoint) {
         ensure!(
@@ -309,6 +318,38 @@ fn pixels(args: &FinetuneArgs, device: &Device) -> Result<Opened<UNet>> {
 }
 
 impl FinetuneArgs {
+    /// That no option is given which another --train reads.
+    fn check_train(&self) -> Result<()> {
+        let given = [
+            (
+                "--encoder-rate",
+                self.encoder_rate.is_some(),
+                TrainArg::Encoder,
+            ),
+            ("--recompute", self.recompute, TrainArg::Encoder),
+            ("--memory", self.memory, TrainArg::Encoder),
+            (
+                "--prompt-rate",
+                self.prompt_rate.is_some(),
+                TrainArg::Prompt,
+            ),
+            (
+                "--feed-back",
+                !self.feed_back.is_empty(),
+                TrainArg::Feedback,
+            ),
+        ];
+        for (option, is_given, train) in given {
+            ensure!(
+                !is_given || self.train == train,
+                "{option} is for --train {0}, and this is --train {1}: leave it out, or say --train {0}",
+                train.word(),
+                self.train.word()
+            );
+        }
+        Ok(())
+    }
+
     fn recipe(&self) -> Result<Recipe> {
         match AnyRecipe::named(&self.recipe)? {
             AnyRecipe::Descent(recipe) => Ok(recipe),
@@ -362,11 +403,11 @@ fn train<E: TunableEncoder>(
     let tune = match args.train {
         TrainArg::Head => Tune::Head,
         TrainArg::Encoder => Tune::Encoder {
-            rate: args.encoder_rate,
+            rate: args.encoder_rate.unwrap_or(0.1),
             recompute: args.recompute,
         },
         TrainArg::Prompt => Tune::Prompt {
-            rate: args.prompt_rate,
+            rate: args.prompt_rate.unwrap_or(1.0),
         },
         TrainArg::Feedback if args.feed_back.is_empty() => Tune::Feedback {
             blocks: FeedbackSpec::usual(taps.len()).blocks,
