@@ -37,6 +37,29 @@ impl FromStr for Bytes {
     }
 }
 
+/// A limit of memory as a user writes it.
+///
+/// # Errors
+///
+/// When it is no size, or below the 64 MiB that the program itself takes: a number without a unit, such as `8`, is
+/// one of bytes, which nobody means.
+pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
+    const LEAST: u64 = 64 << 20;
+    let limit: Bytes = text.parse()?;
+    if limit.0 >= LEAST {
+        return Ok(limit);
+    }
+    let hint = match text.parse::<u64>() {
+        Ok(number @ ..64) => format!(": did you mean {number}GiB?"),
+        Ok(number @ ..1_000_000) => format!(": did you mean {number}MiB?"),
+        _ => String::new(),
+    };
+    Err(format!(
+        "`{text}` is {} bytes, and the least limit is 64MiB{hint}",
+        limit.0
+    ))
+}
+
 /// Resident memory of this process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resident {
@@ -199,6 +222,24 @@ mod tests {
         for text in ["", "G", "8X", "-1G", "0", "1e30T", "8 G", "iB"] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_no_process_keeps_is_refused_with_what_was_meant() {
+        assert_eq!(limit("64MiB"), Ok(Bytes(64 << 20)));
+        assert_eq!(limit("8G"), Ok(Bytes(8_000_000_000)));
+        assert_eq!(limit("67108864"), Ok(Bytes(64 << 20)));
+        for (text, hint) in [
+            ("8", "did you mean 8GiB?"),
+            ("512", "did you mean 512MiB?"),
+            ("1M", "is 1000000 bytes, and the least limit is 64MiB"),
+            ("67108863", "the least limit is 64MiB"),
+            ("8X", "is no size"),
+        ] {
+            let error = limit(text).unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+        assert!(!limit("1M").unwrap_err().contains("did you mean"));
     }
 
     #[cfg(target_os = "linux")]
