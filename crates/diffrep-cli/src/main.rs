@@ -152,9 +152,10 @@ fn listen(log: Log, tensorboard: Option<&Path>) -> anyhow::Result<()> {
 }
 
 fn run(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
+    let tensorboard = cli.tensorboard.as_deref();
     match &cli.command {
-        Command::Reproduce(args) => commands::reproduce::run(args, printer),
-        Command::Run(args) => commands::reproduce::run_own(args, printer),
+        Command::Reproduce(args) => commands::reproduce::run(args, tensorboard, printer),
+        Command::Run(args) => commands::reproduce::run_own(args, tensorboard, printer),
         Command::Report(args) => commands::report::run(args, printer),
         Command::Compare(args) => commands::compare::run(args, printer),
         Command::Classify(args) => commands::classify::run(args, printer),

@@ -210,6 +210,19 @@ fn experiments_are_launched_behind_the_workers_of_their_features() {
         then.contains("kubectl wait --for=condition=complete"),
         "{then}"
     );
+
+    // What an experiment records of its trainings goes where this command was told; workers train nothing.
+    let board = dir.path().join("events").display().to_string();
+    let kubernetes = ["--image", "diffrep", "--volume", "data:/data"];
+    for (launcher, more) in [("slurm", &[][..]), ("k8s", &kubernetes[..])] {
+        let told = ["--launcher", launcher, "--tensorboard", &board];
+        let said = asked(&[&told[..], more].concat());
+        for (name, text) in written(&said) {
+            let trains = !name.contains("-features") && !name.starts_with("report");
+            let told = text.contains("--tensorboard") && text.contains(&board);
+            assert_eq!(told, trains, "{name}: {text}");
+        }
+    }
 }
 
 #[test]

@@ -125,7 +125,15 @@ impl LauncherArgs {
 }
 
 /// Starts workers and experiments, or writes what starts them. True if the experiments are still to be run here.
-pub(super) fn launch(jobs: &[Job], how: &HowArgs, printer: Printer) -> Result<bool> {
+///
+/// `tensorboard` is the folder of event files, which experiments on a cluster write as those here would. (Workers
+/// extract features and train nothing.)
+pub(super) fn launch(
+    jobs: &[Job],
+    how: &HowArgs,
+    tensorboard: Option<&Path>,
+    printer: Printer,
+) -> Result<bool> {
     let args = &how.launcher;
     match args.launcher {
         None => return Ok(true),
@@ -135,10 +143,10 @@ pub(super) fn launch(jobs: &[Job], how: &HowArgs, printer: Printer) -> Result<bo
             local(jobs, how, printer)?;
             return Ok(true);
         }
-        Some(Launcher::Slurm) => slurm(&steps(jobs, how)?, how, printer)?,
+        Some(Launcher::Slurm) => slurm(&steps(jobs, how, tensorboard)?, how, printer)?,
         Some(Launcher::K8s) => {
             ensure!(!args.submit, "--submit is for --launcher slurm");
-            kubernetes(&steps(jobs, how)?, how, printer)?;
+            kubernetes(&steps(jobs, how, tensorboard)?, how, printer)?;
         }
     }
     Ok(false)
@@ -165,7 +173,7 @@ fn words(job: &Job, how: &HowArgs, device: &str) -> Result<Vec<String>> {
 
 /// The workers of each experiment, then the experiment, one after another since they share a folder; at last a page
 /// over all of them.
-fn steps(jobs: &[Job], how: &HowArgs) -> Result<Vec<Step>> {
+fn steps(jobs: &[Job], how: &HowArgs, tensorboard: Option<&Path>) -> Result<Vec<Step>> {
     let device = how.device.to_string();
     let mut steps = Vec::new();
     let mut experiments: Vec<usize> = Vec::new();
@@ -187,10 +195,16 @@ fn steps(jobs: &[Job], how: &HowArgs) -> Result<Vec<Step>> {
                 however: before.clone(),
             });
         }
+        let mut command = words;
+        if let Some(folder) = tensorboard {
+            let folder = folder.to_str();
+            let folder = folder.context("a path that is not text cannot stand in a script")?;
+            command.extend(["--tensorboard", folder].map(String::from));
+        }
         experiments.push(steps.len());
         steps.push(Step {
             name,
-            command: words,
+            command,
             is_shared: false,
             however: before,
             well,
