@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use diffrep_artifact::ArtifactError;
+use diffrep_store::StoreError;
 use diffrep_train::metrics;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
@@ -126,9 +128,27 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             printer.error(&error);
-            ExitCode::FAILURE
+            match is_busy(&error) {
+                true => ExitCode::from(BUSY),
+                false => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// The exit code where another process works in a folder, so that the same command may work later; it is that of
+/// sysexits.h for a failure that passes. A scheduler tries such a job again, and no other that ended by an error.
+const BUSY: u8 = 75;
+
+/// Whether a command failed only because another process works in a folder.
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let cause = match cause.downcast_ref() {
+            Some(StoreError::Artifact(cause)) => Some(cause),
+            _ => cause.downcast_ref(),
+        };
+        matches!(cause, Some(ArtifactError::Locked { .. }))
+    })
 }
 
 /// Sets up who hears of spans and events: standard error, and files for the numbers of trainings.

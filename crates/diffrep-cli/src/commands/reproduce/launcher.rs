@@ -11,7 +11,7 @@ use diffrep_plan::launch::{After, IndexedJob, JobId, Resources, SlurmJob, Volume
 
 use super::jobs::Job;
 use super::{HowArgs, features};
-use crate::commands::launch::volume;
+use crate::commands::launch::{usual_retries, volume};
 use crate::printer::Printer;
 
 /// Who starts the workers.
@@ -323,7 +323,7 @@ fn kubernetes(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
                 false => NonZeroUsize::MIN,
             },
             at_once: None,
-            retries: 100,
+            retries: usual_retries(step.is_shared),
             cpus: args.cpus,
             gpus: args.gpus,
             memory: args.memory,
@@ -331,8 +331,10 @@ fn kubernetes(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
         };
         let path = args.logs().join(format!("{}.json", step.name));
         write_bytes_atomic(&path, job.manifest()?.as_bytes())?;
+        // Not `kubectl wait`, which waits for one condition: a job that fails would never be complete.
         apply.push(format!(
-            "kubectl apply -f {}\nkubectl wait --for=condition=complete --timeout=-1s job/{name}",
+            "kubectl apply -f {}\nuntil kubectl get job/{name} -o 'jsonpath={{.status.conditions[*].type}}' | \
+             grep -qwE 'Complete|Failed'; do sleep 10; done",
             path.display()
         ));
         files.push(path);
