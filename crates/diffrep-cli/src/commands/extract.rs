@@ -293,15 +293,18 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         workers: args.device.workers(),
     };
     let network = up_to(network, settings.last_block());
-    let batching = Search {
+    let asked = args.batch.is_some() || args.memory_limit.is_some();
+    let search = Search {
         job: &job,
         network: &network,
         device: &device,
         spec: args.device,
         limit: args.memory_limit,
+    };
+    if asked && let Some(doubt) = search.doubt() {
+        printer.say(&doubt);
     }
-    .batching(args.batch)?;
-    let asked = args.batch.is_some() || args.memory_limit.is_some();
+    let batching = search.batching(args.batch)?;
     let job = Extraction {
         batch: Batch {
             rows: NonZeroUsize::new(batching.batch),
