@@ -2,6 +2,7 @@
 
 mod commands;
 mod device;
+mod hint;
 mod memory;
 mod printer;
 mod process;
@@ -127,7 +128,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            printer.error(&error);
+            let words: Vec<String> = std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            printer.error(&error, hint::missing(&error, &words).as_deref());
             match is_busy(&error) {
                 true => ExitCode::from(BUSY),
                 false => ExitCode::FAILURE,
