@@ -2,6 +2,7 @@
 
 mod commands;
 mod device;
+mod hint;
 mod memory;
 mod printer;
 mod process;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use diffrep_artifact::ArtifactError;
+use diffrep_store::StoreError;
 use diffrep_train::metrics;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
@@ -125,10 +128,32 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            printer.error(&error);
-            ExitCode::FAILURE
+            let words: Vec<String> = std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            printer.error(&error, hint::missing(&error, &words).as_deref());
+            match is_busy(&error) {
+                true => ExitCode::from(BUSY),
+                false => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// The exit code where another process works in a folder, so that the same command may work later; it is that of
+/// sysexits.h for a failure that passes. A scheduler tries such a job again, and no other that ended by an error.
+const BUSY: u8 = 75;
+
+/// Whether a command failed only because another process works in a folder.
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let cause = match cause.downcast_ref() {
+            Some(StoreError::Artifact(cause)) => Some(cause),
+            _ => cause.downcast_ref(),
+        };
+        matches!(cause, Some(ArtifactError::Locked { .. }))
+    })
 }
 
 /// Sets up who hears of spans and events: standard error, and files for the numbers of trainings.
@@ -152,9 +177,10 @@ fn listen(log: Log, tensorboard: Option<&Path>) -> anyhow::Result<()> {
 }
 
 fn run(cli: &Cli, printer: Printer) -> anyhow::Result<()> {
+    let tensorboard = cli.tensorboard.as_deref();
     match &cli.command {
-        Command::Reproduce(args) => commands::reproduce::run(args, printer),
-        Command::Run(args) => commands::reproduce::run_own(args, printer),
+        Command::Reproduce(args) => commands::reproduce::run(args, tensorboard, printer),
+        Command::Run(args) => commands::reproduce::run_own(args, tensorboard, printer),
         Command::Report(args) => commands::report::run(args, printer),
         Command::Compare(args) => commands::compare::run(args, printer),
         Command::Classify(args) => commands::classify::run(args, printer),

@@ -37,6 +37,29 @@ impl FromStr for Bytes {
     }
 }
 
+/// A limit of memory as a user writes it.
+///
+/// # Errors
+///
+/// When it is no size, or below the 64 MiB that the program itself takes: a number without a unit, such as `8`, is
+/// one of bytes, which nobody means.
+pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
+    const LEAST: u64 = 64 << 20;
+    let limit: Bytes = text.parse()?;
+    if limit.0 >= LEAST {
+        return Ok(limit);
+    }
+    let hint = match text.parse::<u64>() {
+        Ok(number @ ..64) => format!(": did you mean {number}GiB?"),
+        Ok(number @ ..1_000_000) => format!(": did you mean {number}MiB?"),
+        _ => String::new(),
+    };
+    Err(format!(
+        "`{text}` is {} bytes, and the least limit is 64MiB{hint}",
+        limit.0
+    ))
+}
+
 /// Resident memory of this process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resident {
@@ -85,29 +108,120 @@ pub(crate) fn free() -> Option<Free> {
         .min_by_key(|free| free.bytes)
 }
 
-/// Memory of a GPU in bytes: in use and free, as `nvidia-smi` tells.
-pub(crate) fn gpu(index: usize) -> Option<(u64, u64)> {
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-    let id = visible.split(',').map(str::trim).nth(index);
-    let id = id.filter(|id| !id.is_empty());
-    let query = [
-        "--query-gpu=memory.used,memory.free",
-        "--format=csv,noheader,nounits",
-    ];
-    let told = Command::new("nvidia-smi")
-        .args(query)
-        .args(["-i", id.unwrap_or(&index.to_string())])
-        .output()
-        .ok()
-        .filter(|told| told.status.success())?;
-    used_and_free(&String::from_utf8_lossy(&told.stdout))
+/// Memory of a GPU, as `nvidia-smi` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gpu {
+    /// Bytes in use.
+    pub(crate) used: u64,
+    /// Bytes that are free.
+    pub(crate) free: u64,
+    /// The cards that it may be, by their numbers in `nvidia-smi`. Of several, one of which is meant, these are the
+    /// bytes of the one with the least free.
+    pub(crate) cards: Vec<usize>,
 }
 
-/// One line of `nvidia-smi` in MiB.
-fn used_and_free(line: &str) -> Option<(u64, u64)> {
-    let (used, free) = line.trim().split_once(',')?;
-    let bytes = |text: &str| Some(text.trim().parse::<u64>().ok()? << 20);
-    Some((bytes(used)?, bytes(free)?))
+impl Gpu {
+    /// Who says how much is free, in words; `index` is CUDA's number.
+    pub(crate) fn source(&self, index: usize) -> String {
+        match self.cards.as_slice() {
+            [_] => format!("GPU {index} has it free"),
+            cards => {
+                let cards: Vec<String> = cards.iter().map(ToString::to_string).collect();
+                format!(
+                    "GPU {index} is one of the unlike cards {} of nvidia-smi, and the fullest of them has it free; \
+                     CUDA_DEVICE_ORDER=PCI_BUS_ID would tell which",
+                    cards.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// Memory of the GPU that CUDA calls `index` in this process, if `nvidia-smi` tells it.
+pub(crate) fn gpu(index: usize) -> Option<Gpu> {
+    let query = [
+        "--query-gpu=index,uuid,name,memory.used,memory.free",
+        "--format=csv,noheader,nounits",
+    ];
+    let told = Command::new("nvidia-smi").args(query).output();
+    let told = told.ok().filter(|told| told.status.success())?;
+    let variable = |name: &str| std::env::var(name).ok();
+    gpu_of(
+        &String::from_utf8_lossy(&told.stdout),
+        variable("CUDA_VISIBLE_DEVICES").as_deref(),
+        variable("CUDA_DEVICE_ORDER").as_deref(),
+        index,
+    )
+}
+
+/// A card in the table of `nvidia-smi`.
+struct Card<'a> {
+    /// Its number there, in the order of the PCI bus.
+    number: usize,
+    uuid: &'a str,
+    name: &'a str,
+    used: u64,
+    free: u64,
+}
+
+impl<'a> Card<'a> {
+    /// A line `index, uuid, name, memory.used, memory.free`, the last two in MiB.
+    fn read(line: &'a str) -> Option<Self> {
+        let mut fields = line.split(',').map(str::trim);
+        let mut field = || fields.next();
+        let (number, uuid, name, used, free) = (field()?, field()?, field()?, field()?, field()?);
+        let bytes = |text: &str| Some(text.parse::<u64>().ok()? << 20);
+        Some(Self {
+            number: number.parse().ok()?,
+            uuid,
+            name,
+            used: bytes(used)?,
+            free: bytes(free)?,
+        })
+    }
+}
+
+/// The GPU that CUDA calls `index`, given what `nvidia-smi` prints of all cards and the two variables that decide how
+/// CUDA counts them (CUDA C++ Programming Guide, "CUDA Environment Variables").
+///
+/// `CUDA_VISIBLE_DEVICES` lists what a process sees, in its order: numbers, or UUIDs that may be cut short. A number is
+/// of CUDA's own count, which is that of the bus (and of `nvidia-smi`) if `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`, and
+/// else begins with the fastest card: among unlike cards it may then be any. None where there is no such GPU, the list
+/// names a part of one (MIG), or a line is not understood.
+fn gpu_of(table: &str, visible: Option<&str>, order: Option<&str>, index: usize) -> Option<Gpu> {
+    let lines = table.lines().filter(|line| !line.trim().is_empty());
+    let cards: Vec<Card<'_>> = lines.map(Card::read).collect::<Option<_>>()?;
+    let by_number = |number: usize| -> Option<Vec<&Card<'_>>> {
+        let at_place = cards.iter().find(|card| card.number == number)?;
+        let alike = cards.iter().all(|card| card.name == cards[0].name);
+        match alike || order == Some("PCI_BUS_ID") {
+            true => Some(vec![at_place]),
+            false => Some(cards.iter().collect()),
+        }
+    };
+    let candidates = match visible {
+        None => by_number(index)?,
+        Some(list) => {
+            // CUDA reads no further than a word that it does not understand, and has no GPU for the places behind it.
+            let word = list.split(',').map(str::trim).nth(index)?;
+            match word.parse() {
+                Ok(number) => by_number(number)?,
+                Err(_) => {
+                    let mut named = cards.iter().filter(|card| card.uuid.starts_with(word));
+                    match (named.next(), named.next()) {
+                        (Some(card), None) if word.starts_with("GPU-") => vec![card],
+                        _ => return None,
+                    }
+                }
+            }
+        }
+    };
+    let fullest = candidates.iter().min_by_key(|card| card.free)?;
+    Some(Gpu {
+        used: fullest.used,
+        free: fullest.free,
+        cards: candidates.iter().map(|card| card.number).collect(),
+    })
 }
 
 /// The value of a line `NAME  123 kB`, in bytes.
@@ -201,6 +315,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_limit_that_no_process_keeps_is_refused_with_what_was_meant() {
+        assert_eq!(limit("64MiB"), Ok(Bytes(64 << 20)));
+        assert_eq!(limit("8G"), Ok(Bytes(8_000_000_000)));
+        assert_eq!(limit("67108864"), Ok(Bytes(64 << 20)));
+        for (text, hint) in [
+            ("8", "did you mean 8GiB?"),
+            ("512", "did you mean 512MiB?"),
+            ("1M", "is 1000000 bytes, and the least limit is 64MiB"),
+            ("67108863", "the least limit is 64MiB"),
+            ("8X", "is no size"),
+        ] {
+            let error = limit(text).unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+        assert!(!limit("1M").unwrap_err().contains("did you mean"));
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_has_memory_and_the_system_leaves_some() {
@@ -251,13 +383,68 @@ mod tests {
         assert_eq!(least("4:memory:/docker/abc\n"), Some(1500));
     }
 
+    /// An old card on the first slot of the bus, and two fast ones.
+    const UNLIKE: &str = "\
+        0, GPU-11aa0000-0000-0000-0000-000000000000, Quadro P400, 1500, 500\n\
+        1, GPU-22bb0000-0000-0000-0000-000000000000, NVIDIA H100 80GB HBM3, 1000, 80000\n\
+        2, GPU-22cc0000-0000-0000-0000-000000000000, NVIDIA H100 80GB HBM3, 41000, 40000\n";
+    const ALIKE: &str = "\
+        0, GPU-22bb0000-0000-0000-0000-000000000000, NVIDIA H100 80GB HBM3, 417, 81142\n\
+        1, GPU-22cc0000-0000-0000-0000-000000000000, NVIDIA H100 80GB HBM3, 41000, 40000\n";
+
     #[test]
-    fn what_nvidia_smi_says_is_read() {
+    fn cards_that_are_alike_are_counted_as_nvidia_smi_does() {
+        let free = |visible, index| gpu_of(ALIKE, visible, None, index).map(|gpu| gpu.free >> 20);
+        assert_eq!(free(None, 0), Some(81142));
+        assert_eq!(free(None, 1), Some(40000));
+        assert_eq!(free(None, 2), None);
+        assert_eq!(free(Some("1,0"), 0), Some(40000));
+        assert_eq!(free(Some("1, 0"), 1), Some(81142));
+        // Nothing is seen, or nothing at that place.
+        assert_eq!(free(Some(""), 0), None);
+        assert_eq!(free(Some("1"), 1), None);
+        assert_eq!(free(Some("-1"), 0), None);
+        assert_eq!(free(Some("7"), 0), None);
+        assert_eq!(gpu_of(ALIKE, None, None, 0).unwrap().used, 417 << 20);
+    }
+
+    #[test]
+    fn cards_are_found_by_their_uuid_even_if_it_is_cut_short() {
+        let free = |visible| gpu_of(UNLIKE, Some(visible), None, 0).map(|gpu| gpu.free >> 20);
         assert_eq!(
-            used_and_free("417, 81142\n"),
-            Some((417 << 20, 81142 << 20))
+            free("GPU-22bb0000-0000-0000-0000-000000000000"),
+            Some(80000)
         );
-        assert_eq!(used_and_free("[N/A], [N/A]\n"), None);
-        assert_eq!(used_and_free(""), None);
+        assert_eq!(free("GPU-22c,GPU-11"), Some(40000));
+        // Of two cards, of none, and of a part of one.
+        assert_eq!(free("GPU-22"), None);
+        assert_eq!(free("GPU-33"), None);
+        assert_eq!(free("MIG-22bb0000-0000-0000-0000-000000000000"), None);
+    }
+
+    #[test]
+    fn of_unlike_cards_in_no_known_order_the_fullest_counts_and_that_is_said() {
+        let gpu = |visible, order, index| gpu_of(UNLIKE, visible, order, index).unwrap();
+        let bus = gpu(None, Some("PCI_BUS_ID"), 1);
+        assert_eq!((bus.free >> 20, bus.cards.as_slice()), (80000, &[1][..]));
+        assert_eq!(bus.source(1), "GPU 1 has it free");
+        let chosen = gpu(Some("2,0"), Some("PCI_BUS_ID"), 0);
+        assert_eq!((chosen.free >> 20, chosen.cards.len()), (40000, 1));
+        for order in [None, Some("FASTEST_FIRST")] {
+            for visible in [None, Some("1,2")] {
+                let any = gpu(visible, order, 0);
+                assert_eq!((any.used >> 20, any.free >> 20), (1500, 500));
+                let said = any.source(0);
+                assert!(said.contains("cards 0, 1, 2 of nvidia-smi"), "{said}");
+                assert!(said.contains("CUDA_DEVICE_ORDER=PCI_BUS_ID"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_not_understood_tells_nothing() {
+        for table in ["", "417, 81142\n", "0, GPU-1, H100, [N/A], [N/A]\n"] {
+            assert_eq!(gpu_of(table, None, None, 0), None, "{table}");
+        }
     }
 }

@@ -64,7 +64,7 @@ impl Printer {
     }
 
     /// An error with its causes, and a hint where there is one.
-    pub(crate) fn error(self, error: &anyhow::Error) {
+    pub(crate) fn error(self, error: &anyhow::Error, hint: Option<&str>) {
         let mut chain = Vec::<String>::new();
         for cause in error.chain() {
             let text = cause.to_string();
@@ -73,7 +73,11 @@ impl Printer {
                 chain.push(text);
             }
         }
-        let text = chain.join(": ");
+        let mut text = chain.join(": ");
+        if let Some(hint) = hint {
+            text.push_str("\n\nhint: ");
+            text.push_str(hint);
+        }
         match self.events {
             true => tracing::error!("{text}"),
             false => eprintln!("error: {text}"),

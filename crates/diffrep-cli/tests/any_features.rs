@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, serialize};
+use safetensors::{Dtype, SafeTensors, serialize};
 use serde_json::Value;
 
 fn probe(args: &[&str]) -> Output {
@@ -63,6 +63,74 @@ fn write(path: &Path, shape: &[usize], labels: &[i64], count: usize, shift: f32)
     ];
     std::fs::write(path, serialize(views, None).unwrap()).unwrap();
     path.display().to_string()
+}
+
+/// The file at `path` with `ids` beside what it has, at `out`.
+fn with_ids(path: &str, out: &Path, ids: impl Iterator<Item = u64>) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let ids: Vec<u64> = ids
+        .take(file.tensor("labels").unwrap().shape()[0])
+        .collect();
+    let shape = vec![ids.len()];
+    let ids: Vec<u8> = ids.into_iter().flat_map(u64::to_le_bytes).collect();
+    let mut views: Vec<(String, TensorView<'_>)> = file.tensors();
+    views.push((
+        "ids".into(),
+        TensorView::new(Dtype::U64, shape, &ids).unwrap(),
+    ));
+    std::fs::write(out, serialize(views, None).unwrap()).unwrap();
+    out.display().to_string()
+}
+
+/// The samples of the file at `path` from `first` on, at `out`.
+fn part(path: &str, out: &Path, first: usize) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let views = file.tensors().into_iter().map(|(name, view)| {
+        let (shape, row) = (view.shape(), view.data().len() / view.shape()[0]);
+        let shape = [&[shape[0] - first][..], &shape[1..]].concat();
+        let data = view.data()[first * row..].to_vec();
+        (name, view.dtype(), shape, data)
+    });
+    let parts: Vec<_> = views.collect();
+    let views = parts.iter().map(|(name, dtype, shape, data)| {
+        (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    std::fs::write(out, serialize(views, None).unwrap()).unwrap();
+    out.display().to_string()
+}
+
+#[test]
+fn ids_of_files_tell_images_that_training_and_test_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let plain = write(&at("plain"), &[8], &[0, 1, 2], 90, 0.0);
+    let train = with_ids(&plain, &at("train"), 0..);
+    // The last samples of the training file, under the ids that they have there.
+    let leaked = with_ids(&part(&plain, &at("part"), 60), &at("leaked"), 60..);
+    let ridge = ["--head", "ridge"];
+    let told = "share images: of 30 ids that are in both, 30 have the same features";
+    fails(&[&[&*train, &*leaked], &ridge[..]].concat(), told);
+    fails(
+        &[&[&*train, "--validation", &*leaked], &ridge[..]].concat(),
+        told,
+    );
+    // Ids alone say nothing: those of another set of images may be the same.
+    let other = write(&at("other"), &[8], &[0, 1, 2], 60, 1.0);
+    let test = with_ids(&other, &at("test"), 0..);
+    works(&[&[&*train, &*test], &ridge[..]].concat());
+    // Three samples of an image are on one side of the cut for validation: of 10 images of a class two are held out.
+    let by_three = write(&at("three"), &[8], &[0, 0, 0, 1, 1, 1, 2, 2, 2], 90, 0.0);
+    let by_three = with_ids(&by_three, &at("by-three"), (0..).map(|row| row / 3));
+    let found = works(&[&[&*by_three, &*test], &ridge[..]].concat());
+    assert_eq!(found["runs"][0]["trained_on"], 24);
+    assert_eq!(found["runs"][0]["rows_each"], 3);
+    let mixed = with_ids(&plain, &at("mixed"), (0..).map(|row| row % 30));
+    fails(
+        &[&[&*mixed, &*test], &ridge[..]].concat(),
+        "leave `ids` out",
+    );
 }
 
 #[test]

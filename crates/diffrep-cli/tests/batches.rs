@@ -108,13 +108,14 @@ fn what_does_not_fit_is_refused_and_no_number_depends_on_the_batch() {
         refuses(&args.iter().map(String::as_str).collect::<Vec<_>>(), words);
     };
     refused(
-        &["--batch", "16", "--memory-limit", "1M"],
+        &["--batch", "16", "--memory-limit", "64MiB"],
         &["may be used (--memory-limit)", "the least that would do"],
     );
     refused(
-        &["--batch", "auto", "--memory-limit", "1M"],
-        &["--memory-limit"],
+        &["--batch", "auto", "--memory-limit", "64MiB"],
+        &["may be used (--memory-limit)"],
     );
+    refused(&["--memory-limit", "8"], &["did you mean 8GiB?"]);
     refused(&["--batch", "0"], &["a batch is a number from 1"]);
     refused(&["--memory-limit", "8X"], &["is no size"]);
     // The largest that fits is named.

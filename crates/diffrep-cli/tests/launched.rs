@@ -129,6 +129,27 @@ fn written(said: &serde_json::Value) -> Vec<(String, String)> {
     files.map(read).collect()
 }
 
+/// What a `kubectl` that knows jobs by their failures alone is told by some commands.
+#[cfg(unix)]
+fn heard_by_kubectl(dir: &Path, commands: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let heard = dir.join("kubectl.heard");
+    let kubectl = dir.join("kubectl");
+    let body = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\necho FailureTarget Failed\n",
+        heard.display()
+    );
+    std::fs::write(&kubectl, body).unwrap();
+    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+    let done = std::process::Command::new("sh")
+        .args(["-c", commands])
+        .env("PATH", path)
+        .output();
+    assert!(done.unwrap().status.success());
+    std::fs::read_to_string(heard).unwrap()
+}
+
 #[test]
 fn experiments_are_launched_behind_the_workers_of_their_features() {
     let dir = tempfile::tempdir().unwrap();
@@ -205,11 +226,42 @@ fn experiments_are_launched_behind_the_workers_of_their_features() {
         manifest["metadata"]["name"],
         "diffrep-figure1-smoke-features"
     );
-    let then = said["then"].as_str().unwrap();
-    assert!(
-        then.contains("kubectl wait --for=condition=complete"),
-        "{then}"
+    let retries = |file: &(String, String)| {
+        let manifest: serde_json::Value = serde_json::from_str(&file.1).unwrap();
+        manifest["spec"]["backoffLimit"].clone()
+    };
+    assert_eq!(
+        (retries(&files[0]), retries(&files[1])),
+        (100.into(), 3.into())
     );
+    #[cfg(unix)]
+    {
+        let then = said["then"].as_str().unwrap();
+        let heard = heard_by_kubectl(dir.path(), then);
+        let applied = heard.lines().filter(|line| line.starts_with("apply"));
+        assert_eq!(
+            applied.count(),
+            6,
+            "one that fails keeps none from being applied: {heard}"
+        );
+        assert!(
+            heard.contains("get job/diffrep-figure1-smoke-features"),
+            "{heard}"
+        );
+    }
+
+    // What an experiment records of its trainings goes where this command was told; workers train nothing.
+    let board = dir.path().join("events").display().to_string();
+    let kubernetes = ["--image", "diffrep", "--volume", "data:/data"];
+    for (launcher, more) in [("slurm", &[][..]), ("k8s", &kubernetes[..])] {
+        let told = ["--launcher", launcher, "--tensorboard", &board];
+        let said = asked(&[&told[..], more].concat());
+        for (name, text) in written(&said) {
+            let trains = !name.contains("-features") && !name.starts_with("report");
+            let told = text.contains("--tensorboard") && text.contains(&board);
+            assert_eq!(told, trains, "{name}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -274,4 +326,27 @@ fn what_cannot_work_is_told_before_it_is_queued() {
     let logs = dir.path().display().to_string();
     let no_slurm = [&no_slurm[..2], &["--logs", &logs], &no_slurm[2..]].concat();
     refuses(&no_slurm, &["/nowhere/sbatch"]);
+}
+
+/// A scheduler tries a job again where its folder is in use, as it may seem after a machine was lost, and not where
+/// the job ends by an error of its own.
+#[test]
+fn a_folder_in_use_has_an_exit_code_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let code = |runs: &str, scale: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diffrep"));
+        command.args(["reproduce", "figure2", "--scale", scale, "--runs", runs]);
+        let done = command.current_dir(common::ROOT).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        (done.status.code(), said)
+    };
+    let runs = dir.path().display().to_string();
+    let lock = diffrep_artifact::Lock::acquire(dir.path()).unwrap();
+    let (busy, said) = code(&runs, "smoke");
+    assert_eq!(busy, Some(75), "{said}");
+    assert!(said.contains("is in use by"), "{said}");
+    drop(lock);
+    let (failed, said) = code(&runs, "no-such-scale");
+    assert_eq!(failed, Some(1), "{said}");
+    assert!(!diffrep_plan::launch::ENDED_BY_ERROR.contains(&75));
 }

@@ -79,6 +79,12 @@ fn from_pictures_to_classes() {
     std::fs::remove_file(&grid).unwrap();
     assert_eq!(pretrain(&two, &[]), hash);
     assert!(grid.exists());
+    // And so is the log, which a kill may leave behind the checkpoint.
+    let log = dir.path().join("two/training.json");
+    let whole = std::fs::read(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    assert_eq!(pretrain(&two, &[]), hash);
+    assert_eq!(std::fs::read(&log).unwrap(), whole);
 
     let model = at("one/model.safetensors");
     for split in ["train", "validation", "test"] {
@@ -326,4 +332,77 @@ fn from_pictures_to_classes() {
     assert_eq!(with_broken[0]["top"], found[0]["top"]);
     assert_eq!(with_broken[2]["top"], found[1]["top"]);
     assert!(with_broken[1]["error"].as_str().is_some());
+}
+
+#[test]
+fn images_of_the_same_names_and_sizes_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let picture = |name: &str, level: u8| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let image = image::GrayImage::from_fn(28, 28, |x, _| image::Luma([level + x as u8]));
+        image.save(&path).unwrap();
+        std::fs::metadata(path).unwrap().len()
+    };
+    let mut sizes = Vec::new();
+    for (split, lift) in [("train", 0), ("test", 100)] {
+        for class in ["a", "b"] {
+            for number in 0..5 {
+                let level = lift + number * 8 + if class == "a" { 0 } else { 50 };
+                sizes.push(picture(
+                    &format!("photos/{split}/{class}/{number}.png"),
+                    level,
+                ));
+            }
+        }
+    }
+    assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fixtures/mini/model.safetensors"
+    );
+    let extract = |split: &str, out: &str| {
+        let (photos, out) = (at("photos"), at(out));
+        let args = [
+            "extract",
+            &photos,
+            "--split",
+            split,
+            "--checkpoint",
+            model,
+            "--out",
+            &out,
+        ];
+        diffrep(
+            &[
+                &args[..],
+                &["--t", "10", "--block", "7", "--pool", "1", "--quiet"],
+            ]
+            .concat(),
+        )
+    };
+    assert!(extract("train", "f-train").status.success());
+    assert!(extract("test", "f-test").status.success());
+    // Training and test are not taken for the same images.
+    works(&[
+        "probe",
+        &at("f-train"),
+        &at("f-test"),
+        "--head",
+        "ridge",
+        "--quiet",
+    ]);
+    // Nor are features of an image that was replaced.
+    assert!(
+        extract("train", "f-train").status.success(),
+        "it is there already"
+    );
+    assert_eq!(picture("photos/train/a/0.png", 9), sizes[0]);
+    let again = extract("train", "f-train");
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        !again.status.success() && said.contains("another"),
+        "{said}"
+    );
 }

@@ -96,6 +96,20 @@ fn a_killed_reproduction_is_taken_up_and_a_second_one_does_nothing_again() {
     .save(&picture)
     .unwrap();
     let head = run.join("head.safetensors").display().to_string();
+    // Elsewhere than in a clone there is no miniature to fall back on.
+    let elsewhere = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diffrep"));
+        let done = command.arg("classify").args(args).current_dir(dir.path());
+        String::from_utf8(done.output().unwrap().stderr).unwrap()
+    };
+    let said = elsewhere(&[&picture, "--head", &head]);
+    assert!(
+        said.contains("give --checkpoint the one that this head was trained on"),
+        "{said}"
+    );
+    assert!(!said.contains("fixtures"), "{said}");
+    let said = elsewhere(&[&picture]);
+    assert!(said.contains("give --head a file that"), "{said}");
     let (json, _) = works(&["classify", &picture, "--head", &head, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     let top = json[0]["top"]

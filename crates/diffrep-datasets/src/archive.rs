@@ -1,11 +1,10 @@
 //! Images that are members of archives: byte ranges, read in place.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::DatasetError;
-use crate::error::io_error;
+use crate::content::read_part;
 
 /// The largest image file read from an archive or a table, in bytes: a damaged size must not exhaust the memory.
 pub(crate) const LARGEST_IMAGE: u64 = 256 << 20;
@@ -53,13 +52,7 @@ impl Archive {
     pub(crate) fn read(&self, row: usize) -> Result<Vec<u8>, DatasetError> {
         let member = &self.members[row];
         let path = &self.paths[member.archive];
-        let mut file = File::open(path).map_err(io_error(path, "opened"))?;
-        file.seek(SeekFrom::Start(member.offset))
-            .map_err(io_error(path, "read"))?;
-        let mut bytes = Vec::new();
-        file.take(member.len)
-            .read_to_end(&mut bytes)
-            .map_err(io_error(path, "read"))?;
+        let bytes = read_part(path, member.offset..member.offset + member.len)?;
         if bytes.len() as u64 == member.len {
             return Ok(bytes);
         }
@@ -81,9 +74,16 @@ impl Archive {
         self.paths[member.archive].join(&member.inside)
     }
 
-    /// What a fingerprint sees of a member.
-    pub(crate) fn name_and_len(&self, row: usize) -> (&str, u64) {
-        (&self.members[row].name, self.members[row].len)
+    /// The name and the size of a member, which a fingerprint sees.
+    pub(crate) fn name_and_len(&self, row: usize) -> (String, u64) {
+        (self.members[row].name.clone(), self.members[row].len)
+    }
+
+    /// Some bytes of a member; fewer if the archive has become shorter.
+    pub(crate) fn part(&self, row: usize, range: Range<u64>) -> Result<Vec<u8>, DatasetError> {
+        let member = &self.members[row];
+        let within = member.offset + range.start..member.offset + range.end;
+        read_part(&self.paths[member.archive], within)
     }
 }
 

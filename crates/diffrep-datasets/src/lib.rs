@@ -3,6 +3,7 @@
 mod archive;
 mod cls_loc;
 mod contact_sheet;
+mod content;
 mod cut;
 mod dataset;
 mod decode;

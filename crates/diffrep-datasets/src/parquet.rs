@@ -3,6 +3,7 @@
 //! A row group is the least that a file yields. Reading in order decodes each once; reading at random decodes one for
 //! almost every image, so a data set that is to be shuffled is better extracted to features, or unpacked, first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ impl Rows {
         self.files[group.file].join((row - group.start + group.start_in_file).to_string())
     }
 
-    /// What a fingerprint sees of a row.
+    /// The name of a row and the size of its file, which a fingerprint sees.
     pub(crate) fn name_and_size(&self, row: usize) -> (String, u64) {
         let (_, group) = self.group(row);
         let name = name(
@@ -71,6 +72,20 @@ impl Rows {
             row - group.start + group.start_in_file,
         );
         (name, self.sizes[group.file])
+    }
+
+    /// The numbers and sizes of the files that some rows lie in, in the order of the files.
+    pub(crate) fn files_of(&self, rows: &[usize]) -> BTreeMap<usize, u64> {
+        let file = |&row: &usize| self.group(row).1.file;
+        rows.iter()
+            .map(file)
+            .map(|file| (file, self.sizes[file]))
+            .collect()
+    }
+
+    /// A file by its number.
+    pub(crate) fn file(&self, number: usize) -> &Path {
+        &self.files[number]
     }
 
     fn group(&self, row: usize) -> (usize, &Group) {

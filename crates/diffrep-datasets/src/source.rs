@@ -1,11 +1,14 @@
 //! Where the images of a data set are, and reading one of them.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use diffrep_artifact::{Sha256Hex, read_bytes};
+use rayon::prelude::*;
 
 use crate::archive::Archive;
+use crate::content::{BOUNDS, Seen, read_part};
 use crate::decode::decode;
 use crate::error::io_error;
 use crate::{DatasetError, Image, Pixels};
@@ -71,30 +74,54 @@ impl Source {
         }
     }
 
-    /// A hash of what can change the images of the given rows, without reading those in files.
-    pub(crate) fn hash(&self, rows: &[usize]) -> Result<Sha256Hex, DatasetError> {
+    /// A hash of what can change the images of the given rows; of files their names and sizes, and of their content as
+    /// much as [`BOUNDS`] allows.
+    pub(crate) fn hash(&self, rows: &[usize], seen: &Seen) -> Result<Sha256Hex, DatasetError> {
         let size = |path: &Path| {
             let metadata = fs::metadata(path).map_err(io_error(path, "examined"))?;
             Ok::<u64, DatasetError>(metadata.len())
         };
-        let files: Vec<(&str, u64)> = match self {
+        // Of each row, what is read and its name; a name is that of the file or member, of Parquet of the row.
+        let files: Vec<(String, u64)> = match self {
             Self::Memory(pixels) => return Ok(pixels.hash(rows)),
             Self::Files { root, names } => rows
-                .iter()
-                .map(|&row| Ok((names[row].as_str(), size(&root.join(&names[row]))?)))
+                .par_iter()
+                .map(|&row| Ok((names[row].clone(), size(&root.join(&names[row]))?)))
                 .collect::<Result<_, DatasetError>>()?,
             Self::Listed { root, names } => rows
-                .iter()
-                .map(|&row| Ok((names[row].as_str(), size(&confined(root, &names[row])?)?)))
+                .par_iter()
+                .map(|&row| Ok((names[row].clone(), size(&confined(root, &names[row])?)?)))
                 .collect::<Result<_, DatasetError>>()?,
             Self::Archive(archive) => rows.iter().map(|&row| archive.name_and_len(row)).collect(),
             #[cfg(feature = "parquet")]
-            Self::Rows(tables) => {
-                let names: Vec<_> = rows.iter().map(|&row| tables.name_and_size(row)).collect();
-                return Ok(Sha256Hex::hash_json(&names)?);
-            }
+            Self::Rows(tables) => rows.iter().map(|&row| tables.name_and_size(row)).collect(),
         };
-        Ok(Sha256Hex::hash_json(&files)?)
+        let content = seen.of(rows, || {
+            // What is read as one file: a row, but of Parquet the file that several rows lie in.
+            let (units, sizes): (Vec<usize>, Vec<u64>) = match self {
+                #[cfg(feature = "parquet")]
+                Self::Rows(tables) => tables.files_of(rows).into_iter().unzip(),
+                _ => rows
+                    .iter()
+                    .zip(&files)
+                    .map(|(row, (_, size))| (*row, *size))
+                    .unzip(),
+            };
+            BOUNDS.hash(&sizes, |place, range| self.part(units[place], range))
+        })?;
+        Ok(Sha256Hex::hash_json(&(files, content))?)
+    }
+
+    /// Some bytes of the image file of a row, or of a Parquet file by its number.
+    fn part(&self, unit: usize, range: Range<u64>) -> Result<Vec<u8>, DatasetError> {
+        match self {
+            Self::Memory(_) => Ok(Vec::new()),
+            Self::Files { root, names } => read_part(&root.join(&names[unit]), range),
+            Self::Listed { root, names } => read_part(&confined(root, &names[unit])?, range),
+            Self::Archive(archive) => archive.part(unit, range),
+            #[cfg(feature = "parquet")]
+            Self::Rows(rows) => read_part(rows.file(unit), range),
+        }
     }
 }
 

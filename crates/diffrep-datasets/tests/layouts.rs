@@ -405,8 +405,40 @@ fn fingerprints_see_labels_images_names_and_order() {
 
     let files = tree(&["a/1.png", "b/2.png"]);
     let before = print(&open(files.path(), Split::Train).unwrap());
-    fs::write(files.path().join("b/2.png"), "shorter").unwrap();
-    assert_ne!(print(&open(files.path(), Split::Train).unwrap()), before);
+    // Another image of the same name and size.
+    let path = files.path().join("b/2.png");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let replaced = print(&open(files.path(), Split::Train).unwrap());
+    assert_ne!(replaced, before);
+    fs::write(&path, "shorter").unwrap();
+    let shorter = print(&open(files.path(), Split::Train).unwrap());
+    assert!(shorter != before && shorter != replaced);
+}
+
+#[test]
+fn splits_whose_files_have_the_same_names_and_sizes_are_told_apart() {
+    let files = tree(&[
+        "train/a/1.png",
+        "train/b/1.png",
+        "test/a/1.png",
+        "test/b/1.png",
+    ]);
+    let size = |name: &str| fs::metadata(files.path().join(name)).unwrap().len();
+    assert_eq!(size("train/a/1.png"), size("test/a/1.png"));
+    let print = |split| open(files.path(), split).unwrap().fingerprint().unwrap();
+    assert_ne!(print(Split::Train), print(Split::Test));
+    for class in ["a", "b"] {
+        let name = format!("{class}/1.png");
+        let from = files.path().join("train").join(&name);
+        fs::copy(from, files.path().join("test").join(&name)).unwrap();
+    }
+    assert_eq!(
+        print(Split::Train),
+        print(Split::Test),
+        "the same images are the same"
+    );
 }
 
 #[test]

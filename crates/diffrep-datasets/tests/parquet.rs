@@ -162,6 +162,15 @@ fn rows_of_all_groups_and_files_are_in_order() {
     assert_eq!(open(root, Split::Validation).unwrap().labels(), [2]);
 
     let before = train.fingerprint().unwrap();
+    // Another file of the same name and size, by a byte within the first image.
+    let path = root.join("data/train-00000-of-00002.parquet");
+    let whole = std::fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[100] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let replaced = open(root, Split::Train).unwrap();
+    assert_ne!(replaced.fingerprint().unwrap(), before);
+    std::fs::write(&path, &whole).unwrap();
     assert_ne!(
         train.subset(&[1, 0]).fingerprint().unwrap(),
         train.subset(&[0, 1]).fingerprint().unwrap()

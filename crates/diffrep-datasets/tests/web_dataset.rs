@@ -189,6 +189,14 @@ fn an_image_file_is_read_in_place_and_a_change_is_noticed() {
     assert_eq!(dataset.encoded(0).unwrap().unwrap(), png([40; 3]));
     let path = folder.path().join("set-val-0.tar");
     let bytes = std::fs::read(&path).unwrap();
+    // Another image under the same name and of the same size.
+    let image = png([40; 3]);
+    let at = bytes.windows(image.len()).position(|part| part == image);
+    let mut other = bytes.clone();
+    other[at.unwrap() + image.len() - 1] ^= 1;
+    std::fs::write(&path, other).unwrap();
+    let replaced = open(folder.path(), Split::Validation).unwrap();
+    assert_ne!(replaced.fingerprint().unwrap(), before);
     std::fs::write(&path, &bytes[..1500]).unwrap();
     assert!(
         dataset

@@ -9,6 +9,9 @@ use diffrep_import::{
 use diffrep_latent::{Padding, UNet};
 use diffrep_schedule::q_sample;
 use diffrep_taps::{Condition, Encoder, TapSet};
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 /// What sums in other orders cost in f32 is a few units of the seventh digit a layer; a wrong formula
 /// is off by far more.
@@ -239,6 +242,101 @@ fn spoilt(model: &str, file: &str, change: Option<(&str, &str)>) -> String {
     }
     let error = load_latent(dir.path(), None, None, &Device::flex()).unwrap_err();
     error.to_string()
+}
+
+/// Writes the weights of a file anew: `narrow` says which tensors become halves, and `as_halves` whether they are
+/// stored as such or, with the same values, as f32.
+fn narrowed(path: &Path, narrow: impl Fn(&str) -> Option<Dtype>, as_halves: bool) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.iter().map(|(name, view)| {
+        let words = view.data().as_chunks::<4>().0.iter();
+        let values = words.map(|word| f32::from_le_bytes(*word));
+        let halved: Option<Vec<(f32, [u8; 2])>> = narrow(name).map(|dtype| {
+            let half = |value: f32| match dtype {
+                Dtype::F16 => (
+                    f16::from_f32(value).to_f32(),
+                    f16::from_f32(value).to_le_bytes(),
+                ),
+                _ => (
+                    bf16::from_f32(value).to_f32(),
+                    bf16::from_f32(value).to_le_bytes(),
+                ),
+            };
+            values.map(half).collect()
+        });
+        let (dtype, data) = match halved {
+            None => (view.dtype(), view.data().to_vec()),
+            Some(halves) if as_halves => {
+                let bytes = halves.iter().flat_map(|(_, bytes)| *bytes);
+                (narrow(name).unwrap(), bytes.collect())
+            }
+            Some(halves) => {
+                let bytes = halves.iter().flat_map(|(value, _)| value.to_le_bytes());
+                (Dtype::F32, bytes.collect())
+            }
+        };
+        (name.to_owned(), dtype, view.shape().to_vec(), data)
+    });
+    let tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = tensors.collect();
+    let views = tensors.iter().map(|(name, dtype, shape, data)| {
+        (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// diffusers makes all of a pipeline f32 unless it is told another type, whatever each file holds; so do we.
+#[test]
+fn weights_of_mixed_precision_are_computed_with_in_f32() {
+    let device = Device::flex();
+    let loaded = |as_halves: bool| {
+        let dir = copy("sd1");
+        let weights = |part: &str| {
+            dir.path()
+                .join(part)
+                .join("diffusion_pytorch_model.safetensors")
+        };
+        narrowed(&weights("unet"), |_| Some(Dtype::F16), as_halves);
+        let one = |name: &str| (name == "encoder.conv_in.weight").then_some(Dtype::BF16);
+        narrowed(&weights("vae"), one, as_halves);
+        load_latent(dir.path(), None, None, &device).unwrap()
+    };
+    let (mixed, plain) = (loaded(true), loaded(false));
+    let [unet, vae, text] = mixed.description.parts.as_slice() else {
+        panic!("{:?}", mixed.description.parts);
+    };
+    assert_eq!(
+        unet.dtypes.keys().collect::<Vec<_>>(),
+        [&diffrep_import::Dtype::F16]
+    );
+    assert_eq!(vae.dtypes[&diffrep_import::Dtype::BF16], 1);
+    assert_eq!(vae.dtypes[&diffrep_import::Dtype::F32], vae.loaded - 1);
+    assert_eq!(
+        text.dtypes.keys().collect::<Vec<_>>(),
+        [&diffrep_import::Dtype::F32]
+    );
+    // The same values, stored as f32 throughout, are the same networks to the bit.
+    let golden = Golden::open("sd1");
+    let image: Tensor<4> = golden.tensor("image");
+    assert_eq!(
+        mixed.first_stage.latents(image.clone(), None).into_data(),
+        plain.first_stage.latents(image.clone(), None).into_data()
+    );
+    let output = |model: &ImportedLatent| {
+        let noised = golden.tensor("noised");
+        let (_, output) = model
+            .network
+            .forward_with_taps(noised, &condition(&golden), None);
+        output
+    };
+    assert_eq!(output(&mixed).into_data(), output(&plain).into_data());
+    // And the halves were really another network than the fixture.
+    let whole = load("sd1");
+    assert_ne!(output(&mixed).into_data(), output(&whole).into_data());
+    assert_ne!(
+        mixed.first_stage.latents(image.clone(), None).into_data(),
+        whole.first_stage.latents(image, None).into_data()
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod kubernetes;
 mod slurm;
 
-pub use kubernetes::{IndexedJob, Volume};
+pub use kubernetes::{ENDED_BY_ERROR, IndexedJob, Volume};
 pub use slurm::{After, JobId, Resources, SlurmJob, submit};
 
 use crate::PlanError;

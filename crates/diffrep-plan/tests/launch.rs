@@ -286,6 +286,32 @@ fn a_manifest_is_a_job_of_kubernetes() {
 }
 
 #[test]
+fn a_pod_that_is_lost_is_replaced_and_one_that_ends_by_an_error_is_not() {
+    let job = as_kubernetes_reads(&kubernetes()).spec.unwrap();
+    assert_eq!(job.backoff_limit_per_index, Some(192));
+    let pod = job.template.spec.unwrap();
+    // Kubernetes takes a policy only of pods whose containers are not restarted in place.
+    assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
+    let rules = job.pod_failure_policy.unwrap().rules;
+    let [lost, ended] = rules.as_slice() else {
+        panic!("{rules:?}");
+    };
+    assert_eq!(lost.action, "Ignore");
+    let condition = &lost.on_pod_conditions.as_ref().unwrap()[0];
+    assert_eq!(condition.type_, "DisruptionTarget");
+    assert_eq!(ended.action, "FailIndex");
+    let codes = ended.on_exit_codes.as_ref().unwrap();
+    assert_eq!(
+        (codes.operator.as_str(), codes.values.as_slice()),
+        ("In", &[1, 2, 101][..])
+    );
+    assert_eq!(
+        codes.container_name.as_deref(),
+        Some(pod.containers[0].name.as_str())
+    );
+}
+
+#[test]
 fn what_kubernetes_would_refuse_is_refused() {
     let changes: [fn(&mut IndexedJob); 10] = [
         |job| job.command.clear(),

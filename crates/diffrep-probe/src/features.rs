@@ -19,6 +19,17 @@ pub struct Features {
     pub labels: Vec<u32>,
 }
 
+/// Features in a safetensors file of any origin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureFile {
+    /// The features with their labels.
+    pub features: Features,
+    /// The shape of a sample: `[dim]`, or `[channels, height, width]` where features are maps.
+    pub shape: Vec<usize>,
+    /// Which image each sample is of, if the file tells; several samples may be of one.
+    pub ids: Option<Vec<u64>>,
+}
+
 impl Features {
     /// A column of a store.
     ///
@@ -56,14 +67,15 @@ impl Features {
         }
     }
 
-    /// A safetensors file of any origin with `features` (floats) and `labels` (integers, `[samples]`),
-    /// and the shape of a sample: `[dim]`, or `[channels, height, width]` where features are maps.
+    /// A safetensors file of any origin with `features` (floats, `[samples, dim]` or
+    /// `[samples, channels, height, width]`), `labels` (integers, `[samples]`) and, if it likes, `ids` of the images
+    /// (integers, `[samples]`).
     ///
     /// # Errors
     ///
-    /// When the file lacks one of them, they do not fit together, a value is not finite or a label is
-    /// negative.
-    pub fn from_file(path: &Path) -> Result<(Self, Vec<usize>), ProbeError> {
+    /// When the file lacks features or labels, they or the ids do not fit together, a value is not finite or a label
+    /// is negative.
+    pub fn from_file(path: &Path) -> Result<FeatureFile, ProbeError> {
         let refuse = |reason: String| ProbeError::NotFeatures {
             path: path.into(),
             reason,
@@ -84,12 +96,17 @@ impl Features {
                  is wanted"
             )));
         }
-        if labels.shape() != &shape[..1] {
-            return Err(refuse(format!(
-                "`labels` has shape {:?} where `features` has {} samples",
-                labels.shape(),
-                shape[0]
-            )));
+        let ids = file.tensor("ids").ok();
+        for (name, tensor) in [("labels", Some(&labels)), ("ids", ids.as_ref())] {
+            if let Some(tensor) = tensor
+                && tensor.shape() != &shape[..1]
+            {
+                return Err(refuse(format!(
+                    "`{name}` has shape {:?} where `features` has {} samples",
+                    tensor.shape(),
+                    shape[0]
+                )));
+            }
         }
         let values = floats(&features).ok_or_else(|| {
             let dtype = features.dtype();
@@ -112,12 +129,21 @@ impl Features {
             u32::try_from(label).map_err(|_| refuse(format!("label {label} is no class")))
         });
         let labels = labels.collect::<Result<_, _>>()?;
-        let features = Self {
-            values,
-            dim,
-            labels,
-        };
-        Ok((features, shape[1..].to_vec()))
+        let ids = ids.map(|ids| {
+            let dtype = ids.dtype();
+            let found = integers(&ids);
+            let found = found.map(|ids| ids.into_iter().map(|id| id as u64).collect());
+            found.ok_or_else(|| refuse(format!("`ids` is {dtype:?}; an integer type is wanted")))
+        });
+        Ok(FeatureFile {
+            features: Self {
+                values,
+                dim,
+                labels,
+            },
+            shape: shape[1..].to_vec(),
+            ids: ids.transpose()?,
+        })
     }
 
     /// How many samples there are.
@@ -208,9 +234,7 @@ mod tests {
 
     use super::*;
 
-    fn written(
-        tensors: &[(&str, Dtype, &[usize], &[u8])],
-    ) -> Result<(Features, Vec<usize>), String> {
+    fn written(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Result<FeatureFile, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.safetensors");
         let views = tensors.iter().map(|(name, dtype, shape, data)| {
@@ -234,18 +258,25 @@ mod tests {
     fn files_of_any_origin_are_read() {
         let two = bytes(&[1.0, 2.0, 3.0, 4.0]);
         let labels = ("labels", Dtype::U8, &[2][..], &[1u8, 0][..]);
-        let (found, shape) = written(&[("features", Dtype::F32, &[2, 2], &two), labels]).unwrap();
+        let file = written(&[("features", Dtype::F32, &[2, 2], &two), labels]).unwrap();
+        let found = file.features;
         assert_eq!((found.values, found.dim), (vec![1.0, 2.0, 3.0, 4.0], 2));
-        assert_eq!((found.labels, shape), (vec![1, 0], vec![2]));
+        assert_eq!((found.labels, file.shape), (vec![1, 0], vec![2]));
+        assert_eq!(file.ids, None);
         let half: Vec<u8> = [1.0f32, -0.5]
             .iter()
             .flat_map(|v| f16::from_f32(*v).to_le_bytes())
             .collect();
         let maps = ("features", Dtype::F16, &[2, 1, 1, 1][..], half.as_slice());
         let wide: Vec<u8> = [7i64, 8].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let (found, shape) = written(&[maps, ("labels", Dtype::I64, &[2], &wide)]).unwrap();
-        assert_eq!((found.values, shape), (vec![1.0, -0.5], vec![1, 1, 1]));
-        assert_eq!(found.labels, [7, 8]);
+        let narrow = ("ids", Dtype::I8, &[2][..], &[3u8, 255][..]);
+        let file = written(&[maps, ("labels", Dtype::I64, &[2], &wide), narrow]).unwrap();
+        assert_eq!(
+            (file.features.values, file.shape),
+            (vec![1.0, -0.5], vec![1, 1, 1])
+        );
+        assert_eq!(file.features.labels, [7, 8]);
+        assert_eq!(file.ids, Some(vec![3, u64::MAX]));
     }
 
     #[test]
@@ -279,6 +310,14 @@ mod tests {
             (
                 vec![good, ("labels", Dtype::F16, &[2], &[0; 4])],
                 "an integer type is wanted",
+            ),
+            (
+                vec![good, labels, ("ids", Dtype::I8, &[1], &[0])],
+                "`ids` has shape [1]",
+            ),
+            (
+                vec![good, labels, ("ids", Dtype::F16, &[2], &[0; 4])],
+                "`ids` is F16",
             ),
         ] {
             let error = written(&tensors).unwrap_err();

@@ -33,7 +33,7 @@ pub use convex::{ConvexRecipe, Loss, fit_convex};
 pub use descent::EpochScore;
 pub use ensemble::{Draws, EnsembleScore, EnsembleScores};
 pub use error::ProbeError;
-pub use features::Features;
+pub use features::{FeatureFile, Features};
 pub use images::{Augment, Images, Reading};
 pub(crate) use linear::train_linear_at;
 pub use linear::{Trained, best, correct, logits, train_linear};

@@ -130,8 +130,8 @@ impl Job {
         }
     }
 
-    /// Whether a file of its results holds times, which differ between runs; of those only the names are compared,
-    /// and of tensors the values.
+    /// Whether a file of its results holds times, which differ between runs; `output.rs` says what of those is
+    /// compared.
     pub(super) fn holds_times(self, name: &str) -> bool {
         match self {
             Self::Extract | Self::Probe | Self::Sample => false,

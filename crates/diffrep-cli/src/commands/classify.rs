@@ -25,6 +25,11 @@ use crate::printer::Printer;
 /// Images that go through the network between two reports of progress.
 const CHUNK: usize = 64;
 
+/// What `diffrep reproduce --quick` writes, in a clone of the repository.
+const QUICK_HEAD: &str = "runs/figure2-mini-quick/head.safetensors";
+/// What it was trained on.
+const MINIATURE: &str = "fixtures/mini/model.safetensors";
+
 /// Classify images with a saved head.
 ///
 /// Each image (or its latents) is noised to the head's timestep (the noise is a function of the file's content and
@@ -38,12 +43,12 @@ pub(crate) struct ClassifyArgs {
     /// PNG or JPEG files.
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// The head, as `reproduce`, `probe --save` and `finetune` write it.
-    #[arg(long, default_value = "runs/figure2-mini-quick/head.safetensors")]
-    head: PathBuf,
-    /// The diffusion model that the head was trained on.
-    #[arg(long, default_value = "fixtures/mini/model.safetensors")]
-    checkpoint: PathBuf,
+    /// The head, as `reproduce`, `probe --save` and `finetune` write it; that of `reproduce --quick` without it.
+    #[arg(long)]
+    head: Option<PathBuf>,
+    /// The diffusion model that the head was trained on; in a clone of the repository its miniature without it.
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
     /// Its architecture as the reference's constructor arguments, where the file does not tell; for
     /// one file of Stable Diffusion a diffusers folder that describes it.
     #[arg(long)]
@@ -84,13 +89,12 @@ struct Probability {
 
 pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
     let device = args.device.open()?;
-    let saved = Saved::read(&args.head)
-        .context("no head to classify with (`diffrep reproduce --quick` makes one)")?;
+    let saved = Saved::read(args.head()?).context("no head to classify with")?;
     let trained_on = saved.encoder_sha256();
-    let encoder = args.encoder(&saved, &device)?;
+    let checkpoint = args.checkpoint(trained_on)?;
+    let encoder = args.encoder(checkpoint, &saved, &device)?;
     if encoder.name != trained_on {
-        let path = args.checkpoint.display();
-        let short = |name: &str| name.get(..12).unwrap_or_default().to_string();
+        let path = checkpoint.display();
         let (ours, theirs) = (&encoder.name, trained_on);
         if short(ours) == short(theirs) {
             bail!(
@@ -99,9 +103,13 @@ pub(crate) fn run(args: &ClassifyArgs, printer: Printer) -> Result<()> {
             );
         }
         bail!(
-            "{path} is not the encoder of this head: its SHA-256 is {}, the head was trained on {}",
+            "{path} is not the encoder of this head: its SHA-256 is {}, the head was trained on {}{}",
             short(ours),
-            short(theirs)
+            short(theirs),
+            match args.checkpoint {
+                Some(_) => "",
+                None => ": give that one with --checkpoint",
+            }
         );
     }
 
@@ -181,16 +189,47 @@ enum Network {
     Latent(Latent<diffrep_latent::UNet>),
 }
 
+/// The beginning of what stands for an encoder.
+fn short(name: &str) -> &str {
+    name.get(..12).unwrap_or_default()
+}
+
 impl ClassifyArgs {
-    fn encoder(&self, saved: &Saved, device: &Device) -> Result<Opened> {
-        if !is_latent(&self.checkpoint) {
+    fn head(&self) -> Result<&Path> {
+        let usual = Path::new(QUICK_HEAD);
+        match &self.head {
+            Some(path) => Ok(path),
+            None if usual.is_file() => Ok(usual),
+            None => bail!(
+                "there is no head to classify with: give --head a file that `diffrep probe --save`, `finetune` or \
+                 `reproduce` wrote"
+            ),
+        }
+    }
+
+    /// The network to read with, where the head was trained on `trained_on`.
+    fn checkpoint(&self, trained_on: &str) -> Result<&Path> {
+        let usual = Path::new(MINIATURE);
+        match &self.checkpoint {
+            Some(path) => Ok(path),
+            None if usual.is_file() => Ok(usual),
+            None => bail!(
+                "a head reads what its diffusion model makes of an image: give --checkpoint the one that this head \
+                 was trained on (its SHA-256 begins with {})",
+                short(trained_on)
+            ),
+        }
+    }
+
+    fn encoder(&self, checkpoint: &Path, saved: &Saved, device: &Device) -> Result<Opened> {
+        if !is_latent(checkpoint) {
             ensure!(
                 self.prompt.is_none(),
                 "--prompt is for Stable Diffusion, which {} is not",
-                self.checkpoint.display()
+                checkpoint.display()
             );
             let arch = self.arch.as_deref().map(read_arch).transpose()?;
-            let encoder = load(&self.checkpoint, arch, device)?;
+            let encoder = load(checkpoint, arch, device)?;
             return Ok(Opened {
                 network: Network::Pixels(encoder.network),
                 name: encoder.sha256.to_string(),
@@ -203,7 +242,7 @@ impl ClassifyArgs {
             prompt: self.prompt.as_deref().unwrap_or_default(),
             ..LatentSettings::default()
         };
-        let open = OpenLatent::load(&self.checkpoint, &settings, device)?;
+        let open = OpenLatent::load(checkpoint, &settings, device)?;
         Ok(Opened {
             network: Network::Latent(open.network),
             name: open.name,

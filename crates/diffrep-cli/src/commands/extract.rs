@@ -154,9 +154,9 @@ pub(crate) struct ExtractArgs {
     /// a side and fewer of larger ones. Changes no number on a CPU.
     #[arg(long, value_name = "N")]
     batch: Option<BatchArg>,
-    /// Memory that may be in use at the peak, such as 8G: of this process, or of the GPU. A batch that would
-    /// take more is refused.
-    #[arg(long, value_name = "SIZE")]
+    /// Memory that may be in use at the peak, such as 8G, at least 64MiB: of this process, or of the GPU. A batch
+    /// that would take more is refused.
+    #[arg(long, value_name = "SIZE", value_parser = memory::limit)]
     memory_limit: Option<Bytes>,
     /// Only N images, spread evenly over the split and so over its classes.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -293,15 +293,18 @@ pub(crate) fn run(args: &ExtractArgs, printer: Printer) -> Result<()> {
         workers: args.device.workers(),
     };
     let network = up_to(network, settings.last_block());
-    let batching = Search {
+    let asked = args.batch.is_some() || args.memory_limit.is_some();
+    let search = Search {
         job: &job,
         network: &network,
         device: &device,
         spec: args.device,
         limit: args.memory_limit,
+    };
+    if asked && let Some(doubt) = search.doubt() {
+        printer.say(&doubt);
     }
-    .batching(args.batch)?;
-    let asked = args.batch.is_some() || args.memory_limit.is_some();
+    let batching = search.batching(args.batch)?;
     let job = Extraction {
         batch: Batch {
             rows: NonZeroUsize::new(batching.batch),

@@ -14,7 +14,7 @@ use diffrep_latent::Latent;
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
     AnyRecipe, Augment, ClassifierInfo, Images, Metrics, ProbeError, Reading, Recipe,
-    SavedClassifier, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
+    SavedClassifier, Trainable, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_schedule::{ProcessSpec, Schedule, ScheduleKind};
@@ -84,16 +84,16 @@ pub(crate) struct FinetuneArgs {
     /// Recipe by name or a TOML file; its whole grid is tried.
     #[arg(long, default_value = "finetune")]
     recipe: String,
-    /// Learning rate of the encoder as a share of the head's.
-    #[arg(long, default_value_t = 0.1, value_parser = share_of_a_rate)]
-    encoder_rate: f64,
-    /// Learning rate of the text as a share of the head's.
-    #[arg(long, default_value_t = 1.0, value_parser = share_of_a_rate)]
-    prompt_rate: f64,
-    /// Compute blocks again on the way back: less memory, one more forward pass.
+    /// Learning rate of the encoder as a share of the head's, for --train encoder; 0.1 without it.
+    #[arg(long, value_name = "SHARE", value_parser = share_of_a_rate)]
+    encoder_rate: Option<f64>,
+    /// Learning rate of the text as a share of the head's, for --train prompt; 1 without it.
+    #[arg(long, value_name = "SHARE", value_parser = share_of_a_rate)]
+    prompt_rate: Option<f64>,
+    /// Compute blocks again on the way back, for --train encoder: less memory, one more forward pass.
     #[arg(long)]
     recompute: bool,
-    /// Late blocks that are fed back; every third one without it.
+    /// Late blocks that are fed back, for --train feedback; every third one without it.
     #[arg(long, value_delimiter = ',')]
     feed_back: Vec<usize>,
     /// Score a moving average of the weights with this decay.
@@ -171,6 +171,14 @@ enum TrainArg {
     Prompt,
 }
 
+impl TrainArg {
+    /// As the user writes it.
+    fn word(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// A network on its way into a training.
 struct Opened<E> {
     network: E,
@@ -192,7 +200,7 @@ struct Results<'a> {
     augment: Augment,
     recipe: &'a Recipe,
     seed: u64,
-    trainable: diffrep_probe::Trainable,
+    trainable: Trainable,
     images: [usize; 3],
     /// Of training, validation and test images.
     missing: [Missing; 3],
@@ -234,6 +242,7 @@ fn share_of_a_rate(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &FinetuneArgs, printer: Printer) -> Result<()> {
+    args.check_train()?;
     let device = args.device.open()?;
     if is_latent(&args.checkpoint) {
         ensure!(
@@ -318,6 +327,38 @@ fn pixels(args: &FinetuneArgs, device: &Device) -> Result<Opened<UNet>> {
 }
 
 impl FinetuneArgs {
+    /// That no option is given which another --train reads.
+    fn check_train(&self) -> Result<()> {
+        let given = [
+            (
+                "--encoder-rate",
+                self.encoder_rate.is_some(),
+                TrainArg::Encoder,
+            ),
+            ("--recompute", self.recompute, TrainArg::Encoder),
+            ("--memory", self.memory, TrainArg::Encoder),
+            (
+                "--prompt-rate",
+                self.prompt_rate.is_some(),
+                TrainArg::Prompt,
+            ),
+            (
+                "--feed-back",
+                !self.feed_back.is_empty(),
+                TrainArg::Feedback,
+            ),
+        ];
+        for (option, is_given, train) in given {
+            ensure!(
+                !is_given || self.train == train,
+                "{option} is for --train {0}, and this is --train {1}: leave it out, or say --train {0}",
+                train.word(),
+                self.train.word()
+            );
+        }
+        Ok(())
+    }
+
     fn recipe(&self) -> Result<Recipe> {
         match AnyRecipe::named(&self.recipe)? {
             AnyRecipe::Descent(recipe) => Ok(recipe),
@@ -371,11 +412,11 @@ fn train<E: TunableEncoder>(
     let tune = match args.train {
         TrainArg::Head => Tune::Head,
         TrainArg::Encoder => Tune::Encoder {
-            rate: args.encoder_rate,
+            rate: args.encoder_rate.unwrap_or(0.1),
             recompute: args.recompute,
         },
         TrainArg::Prompt => Tune::Prompt {
-            rate: args.prompt_rate,
+            rate: args.prompt_rate.unwrap_or(1.0),
         },
         TrainArg::Feedback if args.feed_back.is_empty() => Tune::Feedback {
             blocks: FeedbackSpec::usual(taps.len()).blocks,
@@ -631,6 +672,23 @@ fn blocks(numbers: &[usize]) -> Result<Vec<BlockIndex>> {
     numbers.iter().map(index).collect()
 }
 
+/// What was trained, and on how many images of training, validation and test each of the numbers stands.
+fn heading(trained: Trainable, [train, validation, test]: [usize; 3]) -> String {
+    let tested = match test {
+        0 => String::new(),
+        _ => format!("; the best scored on {test} test images, with its 95 % Wilson interval"),
+    };
+    format!(
+        "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder, {} of the text) on {train} \
+         images and chosen on {validation} validation images{tested}",
+        trained.all(),
+        trained.head,
+        trained.feedback,
+        trained.encoder,
+        trained.prompt,
+    )
+}
+
 fn table(results: &Results<'_>) -> Table {
     let rows = results.tried.iter().enumerate().map(|(index, tried)| {
         let test = results.test.as_ref().filter(|_| index == results.chosen);
@@ -650,19 +708,8 @@ fn table(results: &Results<'_>) -> Table {
             },
         ]
     });
-    let trained = results.trainable;
     Table {
-        caption: format!(
-            "{} parameters trained ({} of the head, {} of feedback layers, {} of the encoder, {} of the text) \
-             on {} images; test of the best on {} validation images, with its 95 % Wilson interval",
-            trained.all(),
-            trained.head,
-            trained.feedback,
-            trained.encoder,
-            trained.prompt,
-            results.images[0],
-            results.images[1],
-        ),
+        caption: heading(results.trainable, results.images),
         columns: vec![
             Column::text("rate"),
             Column::text("decay"),
@@ -672,5 +719,32 @@ fn table(results: &Results<'_>) -> Table {
         ],
         rows: rows.collect(),
         highlight: vec![results.chosen],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_score_stands_beside_the_number_of_its_own_images() {
+        let trained = Trainable {
+            head: 7,
+            feedback: 0,
+            encoder: 5,
+            prompt: 0,
+        };
+        let said = heading(trained, [100, 20, 30]);
+        assert!(said.starts_with("12 parameters trained"), "{said}");
+        assert!(
+            said.contains("on 100 images and chosen on 20 validation images"),
+            "{said}"
+        );
+        assert!(said.contains("the best scored on 30 test images"), "{said}");
+        let untested = heading(trained, [100, 20, 0]);
+        assert!(
+            untested.ends_with("chosen on 20 validation images"),
+            "{untested}"
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! What `inspect` and `params` say of latent diffusion models.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use diffrep_import::{LatentPart, describe_latent, is_latent, read_unet_config};
+use diffrep_import::{Dtype, LatentPart, describe_latent, is_latent, read_unet_config};
 use diffrep_latent::{UNetConfig, parameter_count};
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
 use diffrep_taps::{Encoder, TapInfo};
@@ -99,6 +100,9 @@ pub(crate) fn inspect(
     for part in &found.parts {
         printer.result(&sentence(part));
     }
+    if let Some(sentence) = precision(&found.parts) {
+        printer.result(&sentence);
+    }
     let caption =
         "Blocks of the U-Net in the paper's numbering, with the parameters needed up to each";
     printer.result(&to_terminal_table(&table(caption.into(), total, &blocks)));
@@ -131,6 +135,23 @@ fn sentence(part: &LatentPart) -> String {
             format!("; {}", left.join("; "))
         }
     )
+}
+
+/// What becomes of weights that are not all f32.
+fn precision(parts: &[LatentPart]) -> Option<String> {
+    let types: BTreeSet<Dtype> = parts
+        .iter()
+        .flat_map(|part| part.dtypes.keys().copied())
+        .collect();
+    if types.iter().all(|dtype| *dtype == Dtype::F32) {
+        return None;
+    }
+    let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "precision: weights in {}, all of which are computed with in f32, as diffusers does unless it is told a \
+         torch_dtype",
+        types.join(" and ")
+    ))
 }
 
 /// The U-Net that a word names: published, in a folder, or in a file of the original release; none
@@ -191,4 +212,36 @@ pub(crate) fn published(device: &Device) -> Result<Vec<(&'static str, usize, usi
             Ok((name, blocks.len(), total))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn mixed_precision_is_said() {
+        let part = |dtypes: &[(Dtype, usize)]| LatentPart {
+            part: "U-Net",
+            files: Vec::new(),
+            parameters: 0,
+            loaded: 0,
+            dtypes: dtypes.iter().copied().collect::<BTreeMap<_, _>>(),
+            left_out: Vec::new(),
+        };
+        assert_eq!(
+            precision(&[part(&[(Dtype::F32, 2)]), part(&[(Dtype::F32, 1)])]),
+            None
+        );
+        let said = precision(&[
+            part(&[(Dtype::F16, 2)]),
+            part(&[(Dtype::F32, 1), (Dtype::BF16, 1)]),
+        ]);
+        let said = said.unwrap();
+        assert!(
+            said.contains("f32 and f16 and bf16, all of which are computed with in f32"),
+            "{said}"
+        );
+    }
 }

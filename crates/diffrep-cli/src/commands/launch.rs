@@ -107,9 +107,16 @@ struct KubernetesArgs {
     /// The namespace; that of whoever applies it without.
     #[arg(long)]
     namespace: Option<String>,
-    /// How many failures of pods are forgiven in all.
-    #[arg(long, default_value_t = 100)]
-    retries: u32,
+    /// How many failures of pods are forgiven; without it 100 where workers share the work, and 3 of one job. Pods
+    /// that are lost or evicted do not count, and those that end by an error of diffrep are not tried again.
+    #[arg(long)]
+    retries: Option<u32>,
+}
+
+/// How many failures of pods are forgiven, where nothing is said: workers go on where others stopped, and one job that
+/// fails for lack of memory will again.
+pub(crate) fn usual_retries(is_shared: bool) -> u32 {
+    if is_shared { 100 } else { 3 }
 }
 
 /// A volume as it is written.
@@ -244,7 +251,7 @@ fn kubernetes(args: &KubernetesArgs, shares_work: bool, printer: Printer) -> Res
         command: args.common.with_program("diffrep"),
         workers: args.common.workers.unwrap_or(NonZeroUsize::MIN),
         at_once: args.common.at_once,
-        retries: args.retries,
+        retries: args.retries.unwrap_or(usual_retries(shares_work)),
         cpus: args.common.cpus,
         gpus: args.common.gpus,
         memory: args.common.memory,

@@ -10,6 +10,13 @@ use serde_json::{Value, json};
 use super::{check, check_command};
 use crate::{ARRAY_COUNT, PlanError};
 
+/// How `diffrep` ends by an error that would come again, by its exit codes: of what it was told or found, of its
+/// arguments, and of its own making (a panic). Any other end is worth another try.
+pub const ENDED_BY_ERROR: [i32; 3] = [1, 2, 101];
+
+/// The name of a pod's container.
+const CONTAINER: &str = "worker";
+
 /// An indexed job of Kubernetes: one pod for each worker, which is told its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedJob {
@@ -25,7 +32,9 @@ pub struct IndexedJob {
     pub workers: NonZeroUsize,
     /// How many of them may run at once; none for all.
     pub at_once: Option<NonZeroUsize>,
-    /// How many failures of pods the job forgives in all.
+    /// How many failures of pods the job forgives in all, and of one worker: those that end without a word, as for
+    /// lack of memory, or that find their folder in use. Not counted, and always forgiven, are pods that are lost with
+    /// their machine or evicted; never forgiven are those that end by an error ([`ENDED_BY_ERROR`]).
     pub retries: u32,
     /// Cores for each worker.
     pub cpus: Option<u32>,
@@ -49,7 +58,8 @@ pub struct Volume {
 }
 
 impl IndexedJob {
-    /// The manifest, JSON for `kubectl apply -f`.
+    /// The manifest, JSON for `kubectl apply -f`; Kubernetes 1.29 or later is needed, which can fail one worker of a
+    /// job.
     ///
     /// # Errors
     ///
@@ -69,16 +79,34 @@ impl IndexedJob {
                 "completions": self.workers,
                 "parallelism": self.at_once.unwrap_or(self.workers).min(self.workers),
                 "backoffLimit": self.retries,
+                "backoffLimitPerIndex": self.retries,
+                "podFailurePolicy": {
+                    "rules": [
+                        // First: a pod that is evicted is told to end, and does so by some code.
+                        {
+                            "action": "Ignore",
+                            "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }],
+                        },
+                        {
+                            "action": "FailIndex",
+                            "onExitCodes": {
+                                "containerName": CONTAINER,
+                                "operator": "In",
+                                "values": ENDED_BY_ERROR,
+                            },
+                        },
+                    ],
+                },
                 "template": { "spec": self.pod() },
             },
         });
         Ok(format!("{manifest:#}\n"))
     }
 
-    /// What each pod is. It is replaced when it fails, with the same index.
+    /// What each pod is. It is replaced when it is lost, with the same index.
     fn pod(&self) -> Value {
         let mut container = json!({
-            "name": "worker",
+            "name": CONTAINER,
             "image": self.image,
             // Within a command `$(NAME)` would be replaced, and `$$` stands for `$`.
             "command": self.command.iter().map(|word| word.replace('$', "$$")).collect::<Vec<_>>(),

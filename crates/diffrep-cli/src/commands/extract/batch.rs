@@ -232,14 +232,23 @@ impl Search<'_, '_> {
         matches!(self.spec, DeviceSpec::Cuda(_) | DeviceSpec::TchCuda(_))
     }
 
+    /// A sentence, if it is not known which card's memory is free: the fullest of several is taken.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let (DeviceSpec::Cuda(index) | DeviceSpec::TchCuda(index)) = self.spec else {
+            return None;
+        };
+        let gpu = memory::gpu(index)?;
+        (gpu.cards.len() > 1).then(|| format!("memory: {}", gpu.source(index)))
+    }
+
     fn in_use(&self) -> Result<u64> {
         match self.spec {
             DeviceSpec::Cuda(index) | DeviceSpec::TchCuda(index) => {
-                let (used, _) = memory::gpu(index).context(
+                let gpu = memory::gpu(index).context(
                     "the GPU's memory is not known, since `nvidia-smi` does not tell it: leave --batch auto and \
                      --memory-limit out",
                 )?;
-                Ok(used)
+                Ok(gpu.used)
             }
             _ => memory::resident().map(|resident| resident.now).context(
                 "this system does not tell what memory a process has: leave --batch auto and --memory-limit out",
@@ -251,9 +260,9 @@ impl Search<'_, '_> {
         let used = self.in_use()?;
         let free = match self.spec {
             DeviceSpec::Cuda(index) | DeviceSpec::TchCuda(index) => {
-                memory::gpu(index).map(|(_, free)| memory::Free {
-                    bytes: free,
-                    source: format!("GPU {index} has it free"),
+                memory::gpu(index).map(|gpu| memory::Free {
+                    bytes: gpu.free,
+                    source: gpu.source(index),
                 })
             }
             _ => memory::free(),

@@ -168,8 +168,11 @@ impl Job<'_> {
             Pretraining::open(config, self.dataset, fingerprint, &checkpoint, self.device)?;
         let steps = run.steps_per_epoch() as u64 * u64::from(epochs);
         let position = run.record().position;
+        let log = out.join("training.json");
         if position.step > 0 {
             printer.say(&format!("resuming at step {} of {steps}", position.step));
+            // A run that was stopped between a checkpoint and its log, or whose log was damaged.
+            write_json_atomic(&log, run.record())?;
         }
         let grid = |epoch: u32| out.join(format!("samples-{epoch:03}.png"));
         // A run that was stopped between a checkpoint and its picture.
@@ -199,7 +202,7 @@ impl Job<'_> {
                 progress.at(position.step, &format!("loss {smooth:.4} rate {rate:.1e}"));
             }
             Event::Checkpoint { network, record } => {
-                let written = write_json_atomic(out.join("training.json"), record);
+                let written = write_json_atomic(&log, record);
                 let drawn = match (written, draw) {
                     (Err(error), _) => Err(error.into()),
                     (Ok(()), Some(draw)) if record.position.batch == 0 => {

@@ -32,7 +32,8 @@ const RESAMPLES: usize = 10_000;
 /// Train classifiers on stored features and score the best one.
 ///
 /// Features are folders that `diffrep extract` wrote, or safetensors files of any origin with
-/// `features` of shape (n, d), or maps of shape (n, c, h, w), and `labels` of shape (n). The recipe's
+/// `features` of shape (n, d), or maps of shape (n, c, h, w), `labels` of shape (n) and, if it is known which
+/// image a sample is of, `ids` of shape (n). The recipe's
 /// whole grid is trained on each column. Column and grid point are chosen on the validation samples,
 /// or on a fifth of TRAIN held out; only the chosen one reads TEST, once a seed. Heads other than
 /// linear read a column as maps of the side that it was pooled to; the fusion head reads all columns.

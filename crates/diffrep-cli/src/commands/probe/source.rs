@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use diffrep_datasets::{HoldOut, balanced_subset, hold_out};
 use diffrep_extract::Setting;
-use diffrep_probe::{Features, MapColumn, Maps};
+use diffrep_probe::{FeatureFile, Features, MapColumn, Maps};
 use diffrep_store::Store;
 
 use crate::commands::data::Missing;
@@ -30,18 +30,15 @@ pub(super) struct Source {
 
 enum Kind {
     Store(Store),
-    File {
-        features: Features,
-        shape: Vec<usize>,
-    },
+    File(FeatureFile),
 }
 
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let (kind, labels) = if path.is_file() {
-            let (features, shape) = Features::from_file(path)?;
-            let labels = features.labels.clone();
-            (Kind::File { features, shape }, labels)
+            let file = Features::from_file(path)?;
+            let labels = file.features.labels.clone();
+            (Kind::File(file), labels)
         } else {
             let store = Store::open(path)?;
             store.verify()?;
@@ -60,8 +57,24 @@ impl Source {
                         path.display()
                     )
                 })?,
+            Kind::File(FeatureFile { ids: Some(ids), .. }) => {
+                rows_each(ids).with_context(|| {
+                    format!(
+                        "the `ids` of {} name images whose samples do not lie one behind the other, as many of each: \
+                         sort them so, or leave `ids` out where every sample is of another image",
+                        path.display()
+                    )
+                })?
+            }
             _ => 1,
         };
+        ensure!(
+            labels
+                .chunks(rows_each)
+                .all(|rows| rows.iter().all(|label| *label == rows[0])),
+            "{} has samples of one image in several classes",
+            path.display()
+        );
         Ok(Self {
             path: path.into(),
             kind,
@@ -86,7 +99,7 @@ impl Source {
     pub(super) fn store(&self) -> Option<&Store> {
         match &self.kind {
             Kind::Store(store) => Some(store),
-            Kind::File { .. } => None,
+            Kind::File(_) => None,
         }
     }
 
@@ -96,16 +109,16 @@ impl Source {
                 let columns = store.spec().columns.iter();
                 columns.map(|column| column.name.clone()).collect()
             }
-            Kind::File { .. } => vec![FILE_COLUMN.into()],
+            Kind::File(_) => vec![FILE_COLUMN.into()],
         }
     }
 
     fn features(&self, column: &str) -> Result<Features> {
         Ok(match &self.kind {
             Kind::Store(store) => Features::read(store, column)?,
-            Kind::File { features, .. } => {
+            Kind::File(file) => {
                 self.only(column)?;
-                features.clone()
+                file.features.clone()
             }
         })
     }
@@ -114,7 +127,7 @@ impl Source {
     fn maps(&self, columns: &[String]) -> Result<Maps> {
         let (features, shape) = match &self.kind {
             Kind::Store(store) => return Ok(Maps::read(store, columns)?),
-            Kind::File { features, shape } => (features, shape.as_slice()),
+            Kind::File(file) => (&file.features, file.shape.as_slice()),
         };
         for column in columns {
             self.only(column)?;
@@ -144,7 +157,7 @@ impl Source {
     }
 
     /// That another source holds other images seen through the same encoder, schedule, preprocessing
-    /// and noise. Of a file it is known only how long its features are.
+    /// and noise. Of a file it is known only how long its features are, and which images they are of if it has `ids`.
     pub(super) fn same_kind(&self, other: &Self) -> Result<()> {
         let (earlier, later) = (self.path.display(), other.path.display());
         match (&self.kind, &other.kind) {
@@ -182,29 +195,30 @@ impl Source {
                     "{earlier} and {later} hold the same images: a score must be on images that \
                      nothing was fitted or chosen on"
                 );
-                let (same, compared) = same_images(one, another)?;
-                ensure!(
-                    same == 0,
-                    "{earlier} and {later} share images: of {compared} ids that are in both, {same} have the same \
-                     features to the bit; a score must be on images that nothing was fitted or chosen on"
-                );
+                let apart = of_stores(one, another)?;
+                apart.require(&self.path, &other.path)?;
             }
-            (
-                Kind::File { features, shape },
-                Kind::File {
-                    features: others,
-                    shape: other_shape,
-                },
-            ) => {
+            (Kind::File(one), Kind::File(another)) => {
+                let (shape, other_shape) = (&one.shape, &another.shape);
                 ensure!(
                     shape == other_shape,
                     "a sample in {earlier} has shape {shape:?}, in {later} {other_shape:?}"
                 );
                 ensure!(
-                    features != others,
+                    one.features != another.features,
                     "{earlier} and {later} hold the same features: a score must be on samples that \
                      nothing was fitted or chosen on"
                 );
+                if let (Some(ours), Some(theirs)) = (&one.ids, &another.ids) {
+                    let read =
+                        |file: &FeatureFile, rows: &[usize]| Ok(file.features.select(rows).values);
+                    let apart = Shared::of(ours, theirs).compare(
+                        one.features.dim,
+                        |rows| read(one, rows),
+                        |rows| read(another, rows),
+                    )?;
+                    apart.require(&self.path, &other.path)?;
+                }
             }
             _ => anyhow::bail!(
                 "{earlier} and {later} are not of the same kind: one is a feature store, the other \
@@ -215,43 +229,97 @@ impl Source {
     }
 }
 
-/// Of some of the ids that are in two stores, how many have the same features in both, and how many were compared. Ids
-/// alone tell nothing: those of other splits and folders may be the same.
-fn same_images(one: &Store, other: &Store) -> Result<(usize, usize)> {
-    /// Enough to find a part of one store in the other.
-    const COMPARED: usize = 256;
-    let columns = one.spec().columns.iter().map(|column| column.name.as_str());
-    let Some(column) = columns
-        .clone()
-        .find(|name| other.spec().columns.iter().any(|c| c.name == *name))
+/// Samples of the same ids in two sources: the place of each in the one and in the other.
+///
+/// Ids alone tell nothing: those of other splits and folders may be the same. What tells is the same features.
+struct Shared {
+    ours: Vec<usize>,
+    theirs: Vec<usize>,
+}
+
+/// Of samples with the same ids, how many have the same features to the bit.
+struct Apart {
+    same: usize,
+    compared: usize,
+}
+
+impl Shared {
+    /// Some of them, of several rows of an image the first.
+    fn of(ours: &[u64], theirs: &[u64]) -> Self {
+        /// Enough to find a part of one source in the other.
+        const COMPARED: usize = 256;
+        let first_rows = |ids: &[u64]| -> HashMap<u64, usize> {
+            (0..ids.len()).rev().map(|row| (ids[row], row)).collect()
+        };
+        let (ours, theirs) = (first_rows(ours), first_rows(theirs));
+        let mut shared: Vec<u64> = ours
+            .keys()
+            .copied()
+            .filter(|id| theirs.contains_key(id))
+            .collect();
+        shared.sort_unstable();
+        let step = shared.len().div_ceil(COMPARED).max(1);
+        let shared: Vec<u64> = shared.into_iter().step_by(step).collect();
+        let places = |of: &HashMap<u64, usize>| shared.iter().map(|id| of[id]).collect();
+        Self {
+            ours: places(&ours),
+            theirs: places(&theirs),
+        }
+    }
+
+    /// Holds their features to each other, given what reads rows of `dim` values from each source.
+    fn compare(
+        &self,
+        dim: usize,
+        one: impl FnOnce(&[usize]) -> Result<Vec<f32>>,
+        other: impl FnOnce(&[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Apart> {
+        let (ours, theirs) = (one(&self.ours)?, other(&self.theirs)?);
+        let bits = |row: &[f32]| -> Vec<u32> { row.iter().map(|value| value.to_bits()).collect() };
+        let pairs = ours.chunks(dim).zip(theirs.chunks(dim));
+        Ok(Apart {
+            same: pairs.filter(|(a, b)| bits(a) == bits(b)).count(),
+            compared: self.ours.len(),
+        })
+    }
+}
+
+impl Apart {
+    /// Errs if any are the same.
+    fn require(&self, earlier: &Path, later: &Path) -> Result<()> {
+        let Self { same, compared } = self;
+        ensure!(
+            *same == 0,
+            "{} and {} share images: of {compared} ids that are in both, {same} have the same features to the bit; a \
+             score must be on images that nothing was fitted or chosen on",
+            earlier.display(),
+            later.display()
+        );
+        Ok(())
+    }
+}
+
+/// Two stores, by the first column that both have.
+fn of_stores(one: &Store, other: &Store) -> Result<Apart> {
+    let mut columns = one.spec().columns.iter().map(|column| column.name.as_str());
+    let Some(name) = columns.find(|name| other.spec().columns.iter().any(|c| c.name == *name))
     else {
-        return Ok((0, 0));
+        return Ok(Apart {
+            same: 0,
+            compared: 0,
+        });
     };
-    // Of several rows of an image the first.
-    let first_rows = |store: &Store| -> HashMap<u64, usize> {
-        let ids = store.ids();
-        (0..ids.len()).rev().map(|row| (ids[row], row)).collect()
-    };
-    let (ours, theirs) = (first_rows(one), first_rows(other));
-    let mut shared: Vec<u64> = ours
-        .keys()
-        .copied()
-        .filter(|id| theirs.contains_key(id))
-        .collect();
-    shared.sort_unstable();
-    let step = shared.len().div_ceil(COMPARED).max(1);
-    let shared: Vec<u64> = shared.into_iter().step_by(step).collect();
-    let read = |store: &Store, places: &HashMap<u64, usize>| -> Result<Vec<Vec<u32>>> {
-        let column = store.column(column)?;
-        let rows: Vec<usize> = shared.iter().map(|id| places[id]).collect();
+    let read = |store: &Store, rows: &[usize]| -> Result<Vec<f32>> {
+        let column = store.column(name)?;
         let mut values = vec![0.0; rows.len() * column.dim()];
-        column.read_rows(&rows, &mut values)?;
-        let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect();
-        Ok(values.chunks(column.dim()).map(bits).collect())
+        column.read_rows(rows, &mut values)?;
+        Ok(values)
     };
-    let (ours, theirs) = (read(one, &ours)?, read(other, &theirs)?);
-    let same = ours.iter().zip(&theirs).filter(|(a, b)| a == b).count();
-    Ok((same, shared.len()))
+    Shared::of(one.ids(), other.ids()).compare(
+        one.column(name)?.dim(),
+        |rows| read(one, rows),
+        |rows| read(other, rows),
+    )
 }
 
 /// How many rows an image has, if each has as many and they follow each other.
@@ -441,10 +509,11 @@ mod tests {
         };
         Source {
             path: "memory".into(),
-            kind: Kind::File {
+            kind: Kind::File(FeatureFile {
                 features,
                 shape: vec![1],
-            },
+                ids: None,
+            }),
             labels,
             rows_each: 3,
         }

@@ -11,7 +11,7 @@ use diffrep_plan::launch::{After, IndexedJob, JobId, Resources, SlurmJob, Volume
 
 use super::jobs::Job;
 use super::{HowArgs, features};
-use crate::commands::launch::volume;
+use crate::commands::launch::{usual_retries, volume};
 use crate::printer::Printer;
 
 /// Who starts the workers.
@@ -35,9 +35,9 @@ pub(super) struct LauncherArgs {
     /// How many workers.
     #[arg(long, default_value = "1", requires = "launcher")]
     workers: NonZeroUsize,
-    /// Folder of scripts or manifests, and of logs.
-    #[arg(long, default_value = "logs", requires = "launcher")]
-    logs: PathBuf,
+    /// Folder of scripts or manifests, and of logs; `logs` without it.
+    #[arg(long, requires = "launcher")]
+    logs: Option<PathBuf>,
     /// Hand the jobs in to Slurm, in their order.
     #[arg(long, requires = "launcher")]
     submit: bool,
@@ -88,6 +88,33 @@ struct Step {
 }
 
 impl LauncherArgs {
+    /// The folder of scripts, manifests and logs.
+    fn logs(&self) -> &Path {
+        self.logs.as_deref().unwrap_or(Path::new("logs"))
+    }
+
+    /// That nothing is asked for which only a scheduler can give.
+    fn check_local(&self) -> Result<()> {
+        let given = [
+            ("--logs", self.logs.is_some()),
+            ("--option", !self.option.is_empty()),
+            ("--cpus", self.cpus.is_some()),
+            ("--gpus", self.gpus.is_some()),
+            ("--memory", self.memory.is_some()),
+            ("--image", self.image.is_some()),
+            ("--volume", !self.volume.is_empty()),
+        ];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given);
+        let given: Vec<&str> = given.map(|(option, _)| option).collect();
+        ensure!(
+            given.is_empty(),
+            "--launcher local starts processes on this machine, which share all of it, and would not heed {}: leave \
+             that out, or use --launcher slurm or k8s",
+            given.join(", ")
+        );
+        Ok(())
+    }
+
     /// Which worker this is.
     pub(super) fn place(&self) -> Result<diffrep_plan::Place> {
         let given = (self.worker != "auto").then_some(self.worker.as_str());
@@ -98,19 +125,28 @@ impl LauncherArgs {
 }
 
 /// Starts workers and experiments, or writes what starts them. True if the experiments are still to be run here.
-pub(super) fn launch(jobs: &[Job], how: &HowArgs, printer: Printer) -> Result<bool> {
+///
+/// `tensorboard` is the folder of event files, which experiments on a cluster write as those here would. (Workers
+/// extract features and train nothing.)
+pub(super) fn launch(
+    jobs: &[Job],
+    how: &HowArgs,
+    tensorboard: Option<&Path>,
+    printer: Printer,
+) -> Result<bool> {
     let args = &how.launcher;
     match args.launcher {
         None => return Ok(true),
         Some(Launcher::Local) => {
             ensure!(!args.submit, "--submit is for --launcher slurm");
+            args.check_local()?;
             local(jobs, how, printer)?;
             return Ok(true);
         }
-        Some(Launcher::Slurm) => slurm(&steps(jobs, how)?, how, printer)?,
+        Some(Launcher::Slurm) => slurm(&steps(jobs, how, tensorboard)?, how, printer)?,
         Some(Launcher::K8s) => {
             ensure!(!args.submit, "--submit is for --launcher slurm");
-            kubernetes(&steps(jobs, how)?, how, printer)?;
+            kubernetes(&steps(jobs, how, tensorboard)?, how, printer)?;
         }
     }
     Ok(false)
@@ -137,7 +173,7 @@ fn words(job: &Job, how: &HowArgs, device: &str) -> Result<Vec<String>> {
 
 /// The workers of each experiment, then the experiment, one after another since they share a folder; at last a page
 /// over all of them.
-fn steps(jobs: &[Job], how: &HowArgs) -> Result<Vec<Step>> {
+fn steps(jobs: &[Job], how: &HowArgs, tensorboard: Option<&Path>) -> Result<Vec<Step>> {
     let device = how.device.to_string();
     let mut steps = Vec::new();
     let mut experiments: Vec<usize> = Vec::new();
@@ -159,10 +195,16 @@ fn steps(jobs: &[Job], how: &HowArgs) -> Result<Vec<Step>> {
                 however: before.clone(),
             });
         }
+        let mut command = words;
+        if let Some(folder) = tensorboard {
+            let folder = folder.to_str();
+            let folder = folder.context("a path that is not text cannot stand in a script")?;
+            command.extend(["--tensorboard", folder].map(String::from));
+        }
         experiments.push(steps.len());
         steps.push(Step {
             name,
-            command: words,
+            command,
             is_shared: false,
             however: before,
             well,
@@ -188,7 +230,7 @@ fn slurm(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
         args.image.is_none() && args.volume.is_empty(),
         "--image and --volume are for --launcher k8s"
     );
-    create_dir_all(&args.logs)?;
+    create_dir_all(args.logs())?;
     let text = |path: PathBuf| -> Result<String> {
         let text = path.to_str().map(str::to_owned);
         text.context("a path that is not text cannot stand in a script")
@@ -196,7 +238,7 @@ fn slurm(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
     let program = text(std::env::current_exe().context("the path of this program is not known")?)?;
     let (folder, logs) = (
         text(std::env::current_dir()?)?,
-        text(std::path::absolute(&args.logs)?)?,
+        text(std::path::absolute(args.logs())?)?,
     );
     let mut scripts = Vec::new();
     for step in steps {
@@ -217,7 +259,7 @@ fn slurm(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
                 ..Resources::default()
             },
         };
-        let path = args.logs.join(format!("{}.sbatch", step.name));
+        let path = args.logs().join(format!("{}.sbatch", step.name));
         write_bytes_atomic(&path, job.script()?.as_bytes())?;
         scripts.push(path);
     }
@@ -237,7 +279,7 @@ fn slurm(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
                 step.name
             ));
         }
-        let path = args.logs.join("submit.sh");
+        let path = args.logs().join("submit.sh");
         write_bytes_atomic(&path, all.as_bytes())?;
         return said(&scripts, &[], &format!("sh '{}'", path.display()), printer);
     }
@@ -265,7 +307,7 @@ fn kubernetes(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
         !args.volume.is_empty(),
         "without --volume CLAIM:PATH what a pod writes is lost with it"
     );
-    create_dir_all(&args.logs)?;
+    create_dir_all(args.logs())?;
     let mut files = Vec::new();
     let mut apply = Vec::new();
     for step in steps {
@@ -281,16 +323,18 @@ fn kubernetes(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
                 false => NonZeroUsize::MIN,
             },
             at_once: None,
-            retries: 100,
+            retries: usual_retries(step.is_shared),
             cpus: args.cpus,
             gpus: args.gpus,
             memory: args.memory,
             volumes: args.volume.clone(),
         };
-        let path = args.logs.join(format!("{}.json", step.name));
+        let path = args.logs().join(format!("{}.json", step.name));
         write_bytes_atomic(&path, job.manifest()?.as_bytes())?;
+        // Not `kubectl wait`, which waits for one condition: a job that fails would never be complete.
         apply.push(format!(
-            "kubectl apply -f {}\nkubectl wait --for=condition=complete --timeout=-1s job/{name}",
+            "kubectl apply -f {}\nuntil kubectl get job/{name} -o 'jsonpath={{.status.conditions[*].type}}' | \
+             grep -qwE 'Complete|Failed'; do sleep 10; done",
             path.display()
         ));
         files.push(path);

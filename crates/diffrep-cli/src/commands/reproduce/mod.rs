@@ -200,17 +200,26 @@ impl Place<'_> {
     }
 }
 
-/// `diffrep reproduce`.
-pub(crate) fn run(args: &ReproduceArgs, printer: Printer) -> Result<()> {
-    perform(jobs::reproduced(args)?, &args.how, printer)
+/// `diffrep reproduce`; `tensorboard` is the folder of event files, for what a cluster is told.
+pub(crate) fn run(
+    args: &ReproduceArgs,
+    tensorboard: Option<&Path>,
+    printer: Printer,
+) -> Result<()> {
+    perform(jobs::reproduced(args)?, &args.how, tensorboard, printer)
 }
 
-/// `diffrep run`.
-pub(crate) fn run_own(args: &RunArgs, printer: Printer) -> Result<()> {
-    perform(jobs::own(args)?, &args.how, printer)
+/// `diffrep run`; `tensorboard` as for [`run`].
+pub(crate) fn run_own(args: &RunArgs, tensorboard: Option<&Path>, printer: Printer) -> Result<()> {
+    perform(jobs::own(args)?, &args.how, tensorboard, printer)
 }
 
-fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
+fn perform(
+    jobs: Vec<Job>,
+    how: &HowArgs,
+    tensorboard: Option<&Path>,
+    printer: Printer,
+) -> Result<()> {
     jobs::apart(&jobs)?;
     if how.dry_run {
         return plan::show(&jobs, how, printer);
@@ -225,7 +234,7 @@ fn perform(jobs: Vec<Job>, how: &HowArgs, printer: Printer) -> Result<()> {
     if how.launcher.features_only {
         return share_features(&ready, how, printer);
     }
-    if !launcher::launch(&ready, how, printer)? {
+    if !launcher::launch(&ready, how, tensorboard, printer)? {
         return Ok(());
     }
     let device = how.device.open()?;
