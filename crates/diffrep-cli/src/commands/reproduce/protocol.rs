@@ -218,3 +218,36 @@ pub(super) fn ends_of_grid(
     }));
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_of_grids_with_more_than_one_point() {
+        let recipe = Recipe {
+            learning_rates: vec![1e-3, 3e-3, 1e-2],
+            weight_decays: vec![0.0, 0.1],
+            ..Recipe::named("mini").unwrap()
+        };
+        let point = |learning_rate, weight_decay| Point {
+            learning_rate,
+            weight_decay,
+        };
+        let ends = |points: &[Point]| ends_of_grid(&recipe, points.iter().copied());
+        let told = ends(&[point(1e-2, 0.0), point(3e-3, 0.0), point(1e-2, 0.1)]);
+        assert_eq!(
+            told,
+            [
+                ("the highest learning rate of the recipe (0.01)".into(), 2),
+                ("the highest weight decay of the recipe (0.1)".into(), 1),
+            ]
+        );
+        assert_eq!(ends(&[point(3e-3, 0.0)]), []);
+        let one = Recipe {
+            learning_rates: vec![1e-2],
+            ..recipe.clone()
+        };
+        assert_eq!(ends_of_grid(&one, [point(1e-2, 0.0)].into_iter()), []);
+    }
+}
