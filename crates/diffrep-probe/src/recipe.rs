@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConvexRecipe, NeighbourRecipe, ProbeError};
 
-const KNOWN: [(&str, &str); 15] = [
+const KNOWN: [(&str, &str); 16] = [
     ("paper", include_str!("../recipes/paper.toml")),
     ("release", include_str!("../recipes/release.toml")),
     ("vissl", include_str!("../recipes/vissl.toml")),
@@ -17,6 +17,7 @@ const KNOWN: [(&str, &str); 15] = [
     ("ablation", include_str!("../recipes/ablation.toml")),
     ("mini", include_str!("../recipes/mini.toml")),
     ("mini-heads", include_str!("../recipes/mini-heads.toml")),
+    ("mini-few", include_str!("../recipes/mini-few.toml")),
     ("mini-sweep", include_str!("../recipes/mini-sweep.toml")),
     ("finetune", include_str!("../recipes/finetune.toml")),
     (
