@@ -6,22 +6,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use diffrep_artifact::Sha256Hex;
-use diffrep_datasets::Dataset;
 use diffrep_extract::{Pixels, Setting, Settings};
-use diffrep_import::load;
-use diffrep_plan::{
-    DenoisingScale, EnsembleScale, Feed, HeadsScale, Plan, PlannedContender, PlannedEncoder,
-    PlannedGeneration, ProbeScale, SelectScale, SimilarityScale, TransferScale, TuneScale,
-};
-use diffrep_probe::{
-    Cell, Contender, Draws, HeadScore, Recipe, Search, StepKey, Study, Subject, Tune,
-    TuneContender, choose,
-};
-use diffrep_schedule::Spacing;
+use diffrep_plan::{DenoisingScale, EnsembleScale, Plan, ProbeScale, SelectScale, SimilarityScale};
+use diffrep_probe::{Cell, Draws, Recipe, Search, StepKey, Study, Subject, choose};
 use diffrep_taps::Encoder;
 
-use super::super::heads::HeadsPlan;
-use super::super::{Place, denoising, probe, select, setting, transfer, tune};
+use super::super::{Place, denoising, probe, select, setting};
 use super::inputs::{Counts, Model};
 use super::ledger::{Cost, Ledger, Request, State, Step, flops_at};
 use crate::commands::extract::spread;

@@ -1,6 +1,23 @@
 //! Steps of contests: heads on stored features, trainings with the network in the loop, and both on several data sets.
 
-use super::*;
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use diffrep_datasets::Dataset;
+use diffrep_extract::{Pixels, Setting, Settings};
+use diffrep_import::load;
+use diffrep_plan::{
+    Feed, HeadsScale, PlannedContender, PlannedEncoder, PlannedGeneration, TransferScale, TuneScale,
+};
+use diffrep_probe::{Contender, HeadScore, Subject, Tune, TuneContender};
+use diffrep_schedule::Spacing;
+use diffrep_taps::Encoder;
+
+use super::super::super::heads::HeadsPlan;
+use super::super::super::{transfer, tune};
+use super::super::inputs::{Counts, Network};
+use super::super::ledger::{Cost, Request, flops_at};
+use super::{Lister, SPLITS};
 
 impl<'a> Lister<'a> {
     pub(super) fn heads(&mut self, scale: &HeadsScale) -> Result<()> {
@@ -35,7 +52,7 @@ impl<'a> Lister<'a> {
         counts: &Counts,
     ) -> Result<()> {
         let file = self.place.roots.find(path);
-        let network = super::super::inputs::Network::of(&file)?;
+        let network = Network::of(&file)?;
         let opened = match file.exists() {
             true => Some(load(&file, None, self.place.device)?),
             false => None,
