@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::finished::Finished;
 use super::generation::{Generated, Generation};
-use super::protocol::{PROTOCOL, ends_of_grid};
+use super::protocol::{PROTOCOL, ends_of_grid, made_from};
 use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, against_published, heads, orientation, pictures, tune};
 
@@ -589,7 +589,6 @@ impl<S: Serialize> Shown<'_, S> {
 
     fn protocol(&self, record: &Record<Results<S>>) -> Section {
         let results = self.results;
-        let p = &record.provenance;
         let mut pairs = vec![
             (
                 "training images".to_string(),
@@ -635,15 +634,7 @@ impl<S: Serialize> Shown<'_, S> {
                 pairs.push((format!("network of `{}`", entry.name), network.clone()));
             }
         }
-        pairs.push(("diffrep".into(), p.diffrep_version.clone()));
-        pairs.push(("device".into(), p.device.clone()));
-        if let Some(hash) = &p.checkpoint_sha256 {
-            pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
-        }
-        if let Some(hash) = &p.data_sha256 {
-            pairs.push(("training images SHA-256".into(), hash.to_string()));
-        }
-        pairs.push(("settings SHA-256".into(), p.config_sha256.to_string()));
+        pairs.extend(made_from(&record.provenance));
         Section {
             title: PROTOCOL.into(),
             blocks: vec![

@@ -22,7 +22,7 @@ use diffrep_unet::UNet;
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
-use super::protocol::PROTOCOL;
+use super::protocol::{PROTOCOL, made_from};
 use super::told::{self, Found, Known};
 use super::{Ground, Place, pictures, splits, watched};
 use crate::commands::extract::spread;
@@ -357,7 +357,6 @@ fn report(
         )],
         annotations: Vec::new(),
     };
-    let p = &record.provenance;
     let mut pairs = vec![
         (
             "test images".to_string(),
@@ -374,13 +373,8 @@ fn report(
             "prediction".into(),
             "from the predicted noise, kept within -1 and 1".into(),
         ),
-        ("diffrep".into(), p.diffrep_version.clone()),
-        ("device".into(), p.device.clone()),
-        ("settings SHA-256".into(), p.config_sha256.to_string()),
     ];
-    if let Some(hash) = &p.checkpoint_sha256 {
-        pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
-    }
+    pairs.extend(made_from(&record.provenance));
     let most = results.timesteps.last();
     Report {
         title: title.into(),

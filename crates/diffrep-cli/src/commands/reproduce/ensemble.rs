@@ -15,7 +15,7 @@ use diffrep_stats::{PairedDifference, Spread, Verdict, paired_bootstrap_seeds, v
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
-use super::protocol::PROTOCOL;
+use super::protocol::{PROTOCOL, made_from};
 use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, setting, splits, watched};
 
@@ -281,7 +281,7 @@ fn table(results: &Results) -> Result<Table> {
 }
 
 fn protocol(record: &Record<Results>) -> Section {
-    let (p, results) = (&record.provenance, &record.data);
+    let results = &record.data;
     let s = &results.settings;
     let mut pairs = vec![
         ("recipe".to_string(), s.recipe.clone()),
@@ -291,15 +291,8 @@ fn protocol(record: &Record<Results>) -> Section {
             "intervals".into(),
             format!("95 %, {} bootstrap resamples of images", results.resamples),
         ),
-        ("diffrep".into(), p.diffrep_version.clone()),
-        ("device".into(), p.device.clone()),
     ];
-    if let Some(hash) = &p.checkpoint_sha256 {
-        pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
-    }
-    if let Some(hash) = &p.data_sha256 {
-        pairs.push(("training images SHA-256".into(), hash.to_string()));
-    }
+    pairs.extend(made_from(&record.provenance));
     Section {
         title: PROTOCOL.into(),
         blocks: vec![

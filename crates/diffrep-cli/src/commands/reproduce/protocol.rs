@@ -1,6 +1,6 @@
 //! The end of the report: how the numbers were obtained, and what they were obtained from.
 
-use diffrep_artifact::Record;
+use diffrep_artifact::{Provenance, Record, Sha256Hex};
 use diffrep_datasets::{Channels, Fit};
 use diffrep_probe::{Point, Recipe};
 use diffrep_report::{Block, Cell as TableCell, Column, Section, Table};
@@ -191,6 +191,20 @@ pub(super) fn provenance_section(record: &Record<Results>) -> Section {
             Block::Paragraph("Everything on this page is in `results.json` beside it.".into()),
         ],
     }
+}
+
+/// What a record was made by and from: the end of every report.
+pub(super) fn made_from(p: &Provenance) -> Vec<(String, String)> {
+    let pair = |name: &str, value: String| (name.to_string(), value);
+    let mut pairs = vec![
+        pair("diffrep", p.diffrep_version.clone()),
+        pair("device", p.device.clone()),
+    ];
+    let hash = |name, hash: &Option<Sha256Hex>| hash.as_ref().map(|h| pair(name, h.to_string()));
+    pairs.extend(hash("checkpoint SHA-256", &p.checkpoint_sha256));
+    pairs.extend(hash("training images SHA-256", &p.data_sha256));
+    pairs.push(pair("settings SHA-256", p.config_sha256.to_string()));
+    pairs
 }
 
 /// Where the points that were chosen lie at an end of a recipe's grid: what is beyond was not tried. A decay

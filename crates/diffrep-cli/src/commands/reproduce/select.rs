@@ -18,7 +18,7 @@ use diffrep_taps::{Encoder, TapInfo};
 use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
-use super::protocol::PROTOCOL;
+use super::protocol::{PROTOCOL, made_from};
 use super::told::{self, Found, Known, Standing};
 use super::{Ground, Place, setting, splits, watched};
 
@@ -309,7 +309,6 @@ fn table(results: &Results) -> Table {
 }
 
 fn protocol(record: &Record<Results>) -> Section {
-    let p = &record.provenance;
     let s = &record.data.settings;
     let mut pairs = vec![
         ("timesteps".to_string(), format!("{:?}", s.timesteps)),
@@ -320,15 +319,8 @@ fn protocol(record: &Record<Results>) -> Section {
             "seeds of the final probe".into(),
             format!("{:?}", s.final_seeds),
         ),
-        ("diffrep".into(), p.diffrep_version.clone()),
-        ("device".into(), p.device.clone()),
     ];
-    if let Some(hash) = &p.checkpoint_sha256 {
-        pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
-    }
-    if let Some(hash) = &p.data_sha256 {
-        pairs.push(("training images SHA-256".into(), hash.to_string()));
-    }
+    pairs.extend(made_from(&record.provenance));
     Section {
         title: PROTOCOL.into(),
         blocks: vec![

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::finished::Finished;
 use super::jobs::hint;
-use super::protocol::PROTOCOL;
+use super::protocol::{PROTOCOL, made_from};
 use super::reader::{self, Own, Use};
 use super::told::{self, Found, Known};
 use super::{Ground, Place, splits};
@@ -386,7 +386,6 @@ fn report(title: &str, record: &Record<Results>) -> Report {
             chart: chart.into(),
         })
     });
-    let provenance = &record.provenance;
     let mut pairs = vec![
         (
             "images".to_string(),
@@ -404,20 +403,12 @@ fn report(title: &str, record: &Record<Results>) -> Report {
             "noise".into(),
             "one draw an image, another at each timestep".into(),
         ),
-        ("diffrep".into(), provenance.diffrep_version.clone()),
-        ("device".into(), provenance.device.clone()),
-        (
-            "settings SHA-256".into(),
-            provenance.config_sha256.to_string(),
-        ),
     ];
     if !results.left_out.is_empty() {
         let names = results.left_out.join(", ");
         pairs.push(("left out, since not there".into(), names));
     }
-    if let Some(hash) = &provenance.checkpoint_sha256 {
-        pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
-    }
+    pairs.extend(made_from(&record.provenance));
     Report {
         title: title.into(),
         subtitle: format!(

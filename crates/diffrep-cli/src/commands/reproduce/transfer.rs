@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::contest::Contest;
 use super::finished::Finished;
 use super::heads::HeadsPlan;
-use super::protocol::PROTOCOL;
+use super::protocol::{PROTOCOL, made_from};
 use super::told::{self, Found, Known};
 use super::{Ground, Place, orientation, setting, splits, watched};
 use crate::commands::encoder::OpenBackbone;
@@ -320,22 +320,9 @@ fn report(title: &str, published: &[Published], record: &Record<Results>) -> Rep
         (summary.name.clone(), text)
     });
     blocks.push(Block::KeyValues(leads.collect()));
-    let provenance = &record.provenance;
-    let mut pairs = vec![
-        ("diffrep".to_string(), provenance.diffrep_version.clone()),
-        ("device".into(), provenance.device.clone()),
-        (
-            "settings SHA-256".into(),
-            provenance.config_sha256.to_string(),
-        ),
-        (
-            "details".into(),
-            "each data set has a report and a record of its own in a folder beside this one".into(),
-        ),
-    ];
-    if let Some(hash) = &provenance.checkpoint_sha256 {
-        pairs.push(("checkpoint SHA-256".into(), hash.to_string()));
-    }
+    let details = "each data set has a report and a record of its own in a folder beside this one";
+    let mut pairs = vec![("details".to_string(), details.to_string())];
+    pairs.extend(made_from(&record.provenance));
     Report {
         title: title.into(),
         subtitle: format!(
