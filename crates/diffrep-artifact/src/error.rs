@@ -68,13 +68,8 @@ pub enum ArtifactError {
         path: PathBuf,
     },
     /// Another process works in the folder.
-    #[error("the folder {} is in use by {holder}; wait for it to end or choose another folder", path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// Who holds the lock, for example `process 4711 on host node7`.
-        holder: String,
-    },
+    #[error("{0}")]
+    Locked(#[source] Held),
     /// The lock file could not be used at all.
     #[error("cannot lock {}", path.display())]
     Lock {
@@ -149,4 +144,15 @@ impl ArtifactError {
             _ => Self::Write { path, source },
         }
     }
+}
+
+/// A folder in which another process works. It is the source of [`ArtifactError::Locked`], so that it is found in
+/// the chain of any error that passes that one on: the same command may work later.
+#[derive(Debug, thiserror::Error)]
+#[error("the folder {} is in use by {holder}; wait for it to end or choose another folder", path.display())]
+pub struct Held {
+    /// The folder.
+    pub path: PathBuf,
+    /// Who holds the lock, for example `process 4711 on host node7`.
+    pub holder: String,
 }

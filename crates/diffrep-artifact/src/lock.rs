@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::ArtifactError;
+use crate::{ArtifactError, Held};
 
 /// Use of a folder, held until this is dropped.
 ///
@@ -114,10 +114,10 @@ fn check(
 ) -> Result<(), ArtifactError> {
     match taken {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(ArtifactError::Locked {
+        Err(TryLockError::WouldBlock) => Err(ArtifactError::Locked(Held {
             path: what.to_path_buf(),
             holder: holder(file),
-        }),
+        })),
         Err(TryLockError::Error(source)) => Err(ArtifactError::Lock {
             path: path.to_path_buf(),
             source,
@@ -162,7 +162,7 @@ mod tests {
         let lock = Lock::acquire(dir.path()).unwrap();
         assert_eq!(lock.path(), dir.path().join(".lock"));
         let error = Lock::acquire(dir.path()).unwrap_err();
-        let ArtifactError::Locked { path, holder } = &error else {
+        let ArtifactError::Locked(Held { path, holder }) = &error else {
             panic!("{error:?}");
         };
         assert_eq!(path, dir.path());

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use diffrep_datasets::DatasetError;
+use strsim::osa_distance;
 
 /// Names of a folder that are looked through for one like that which was given.
 const LOOKED_AT: usize = 10_000;
@@ -26,12 +27,14 @@ fn lost(error: &anyhow::Error, words: &[String]) -> Option<PathBuf> {
     }
     let is_absence = |cause: &&(dyn std::error::Error + 'static)| {
         let reason = cause.downcast_ref::<std::io::Error>();
-        reason.is_some_and(|reason| reason.kind() == ErrorKind::NotFound)
+        let absent = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+        reason.is_some_and(|reason| absent.contains(&reason.kind()))
     };
     // What the system said stands behind what names the file, which may lie in a folder that was given.
     let reason = causes.iter().position(is_absence)?;
     let said = causes[reason.checked_sub(1)?].to_string();
-    let values = words.iter().map(|word| match word.split_once('=') {
+    // The first is the name of the command, which a sentence may hold as well.
+    let values = words.iter().skip(1).map(|word| match word.split_once('=') {
         Some((option, value)) if option.starts_with("--") => value,
         _ => word.as_str(),
     });
@@ -75,7 +78,9 @@ fn near(path: &Path) -> Option<String> {
         return Some(format!("{} is a file and no folder", folder.display()));
     }
     let entries = std::fs::read_dir(folder).ok()?.take(LOOKED_AT).flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    // A link that leads nowhere is no help.
+    let names = entries.filter(|entry| entry.path().exists());
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let likely = names.filter_map(|other| Some((likeness(&name, &other)?, other)));
     let Some((_, other)) = likely.min() else {
         return Some(match there.as_os_str().is_empty() {
@@ -101,30 +106,12 @@ fn likeness(name: &str, other: &str) -> Option<usize> {
             .file_stem()
             .map(std::ffi::OsStr::to_os_string)
     };
-    let far = distance(&name, &other);
-    let allowed = name.chars().count() / 3;
+    let far = osa_distance(&name, &other);
+    // Of the letters before the dot: those behind it are alike among strangers.
+    let letters = |name: &str| stem(name).map_or(0, |stem| stem.to_string_lossy().chars().count());
+    let allowed = letters(&name) / 3;
     (far <= allowed || stem(&name) == stem(&other)).then_some(far)
 }
-
-/// Letters to insert, to leave out, to replace or to exchange with the next, to come from one word to another.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
-    for i in 1..=one.len() {
-        let mut row = vec![i];
-        for j in 1..=other.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::{Context, anyhow};
@@ -205,16 +192,30 @@ mod tests {
     }
 
     #[test]
-    fn letters_that_differ_are_counted() {
-        for (one, other, far) in [
-            ("model", "model", 0),
-            ("modle", "model", 1),
-            ("model", "modell", 1),
-            ("photos", "foto", 3),
-            ("", "ab", 2),
-        ] {
-            assert_eq!(distance(one, other), far, "{one} {other}");
-            assert_eq!(distance(other, one), far, "{other} {one}");
+    fn strangers_and_links_to_nowhere_are_not_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("head.safetensors"), "").unwrap();
+        let hint = |name: &str| near(&dir.path().join(name)).unwrap();
+        for stranger in ["a.safetensors", "model.safetensors"] {
+            assert!(hint(stranger).contains("but has no"), "{stranger}");
         }
+        assert!(hint("haed.safetensors").contains("did you mean"));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("gone", dir.path().join("unet.pt")).unwrap();
+            assert!(hint("unet.pt").contains("but has no"));
+            assert!(hint("unte.pt").contains("but has no"));
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("head.safetensors");
+        std::fs::write(&file, "").unwrap();
+        let path = file.join("config.json").display().to_string();
+        let error = anyhow::Error::from(read_bytes(&path).unwrap_err());
+        let hint = missing(&error, &["inspect".into(), path]).unwrap();
+        assert!(hint.ends_with("is a file and no folder"), "{hint}");
     }
 }

@@ -10,12 +10,12 @@ mod tensorboard;
 #[cfg(test)]
 mod typed;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use diffrep_artifact::ArtifactError;
-use diffrep_store::StoreError;
+use diffrep_artifact::Held;
 use diffrep_train::metrics;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
@@ -147,18 +147,14 @@ const BUSY: u8 = 75;
 
 /// Whether a command failed only because another process works in a folder.
 fn is_busy(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let cause = match cause.downcast_ref() {
-            Some(StoreError::Artifact(cause)) => Some(cause),
-            _ => cause.downcast_ref(),
-        };
-        matches!(cause, Some(ArtifactError::Locked { .. }))
-    })
+    error.chain().any(|cause| cause.is::<Held>())
 }
 
 /// Sets up who hears of spans and events: standard error, and files for the numbers of trainings.
 fn listen(log: Log, tensorboard: Option<&Path>) -> anyhow::Result<()> {
-    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let text = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let text = match log.json {
         true => text.json().flatten_event(true).with_target(false).boxed(),
         false => text.without_time().boxed(),

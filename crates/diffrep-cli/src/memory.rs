@@ -51,7 +51,7 @@ pub(crate) fn limit(text: &str) -> Result<Bytes, String> {
     }
     let hint = match text.parse::<u64>() {
         Ok(number @ ..64) => format!(": did you mean {number}GiB?"),
-        Ok(number @ ..1_000_000) => format!(": did you mean {number}MiB?"),
+        Ok(number @ ..100_000) => format!(": did you mean {number}MiB?"),
         _ => String::new(),
     };
     Err(format!(

@@ -345,6 +345,15 @@ fn a_folder_in_use_has_an_exit_code_of_its_own() {
     let (busy, said) = code(&runs, "smoke");
     assert_eq!(busy, Some(75), "{said}");
     assert!(said.contains("is in use by"), "{said}");
+    // Whatever passes the error on.
+    let images = common::ROOT.to_owned() + "/fixtures/fashion-mnist";
+    let model = common::ROOT.to_owned() + "/fixtures/mini/model.safetensors";
+    let extract = std::process::Command::new(env!("CARGO_BIN_EXE_diffrep"))
+        .args(["extract", &images, "--checkpoint", &model, "--out", &runs])
+        .args(["--t", "10", "--block", "1", "--quiet"])
+        .output()
+        .unwrap();
+    assert_eq!(extract.status.code(), Some(75), "{extract:?}");
     drop(lock);
     let (failed, said) = code(&runs, "no-such-scale");
     assert_eq!(failed, Some(1), "{said}");

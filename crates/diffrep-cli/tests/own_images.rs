@@ -252,9 +252,9 @@ fn from_pictures_to_classes() {
     }
 
     // A point of the grid that diverges is given up and the others stand; that all do is an error.
-    let tuned = |name: &str, rates: &str| {
+    let tuned_by = |text: &str, name: &str, rates: &str| {
         let recipe = at(&format!("{name}.toml"));
-        std::fs::write(&recipe, RECIPE.replace("[1e-2]", rates)).unwrap();
+        std::fs::write(&recipe, text.replace("[1e-2]", rates)).unwrap();
         let out = at(name);
         let args = [
             "--t", "10", "--block", "3", "--pool", "2", "--recipe", &recipe,
@@ -262,6 +262,7 @@ fn from_pictures_to_classes() {
         let begin = ["finetune", &photos, "--checkpoint", &model, "--out", &out];
         diffrep(&[&begin[..], &args, &["--json", "--quiet"]].concat())
     };
+    let tuned = |name: &str, rates: &str| tuned_by(RECIPE, name, rates);
     let done = tuned("wild", "[1e30, 1e-2]");
     assert!(done.status.success(), "{done:?}");
     let found: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -277,6 +278,16 @@ fn from_pictures_to_classes() {
         "{said}"
     );
     assert!(said.contains("diverged in epoch 1"), "{said}");
+    // Also where no step follows that could tell; and taken up again it is given up again.
+    let steep = RECIPE.replace("batch = 4", "batch = 1000");
+    assert_ne!(steep, RECIPE);
+    let steep = |rates: &str| tuned_by(&steep, "steep", rates);
+    for _ in 0..2 {
+        let done = steep("[1e30, 1e-2]");
+        assert!(done.status.success(), "{done:?}");
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(found["diverged"].as_array().unwrap().len(), 1, "{found}");
+    }
 
     for head in &saved {
         let (done, found) = classify_by(head, &[&bright, &dark]);

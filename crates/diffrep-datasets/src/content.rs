@@ -46,9 +46,9 @@ impl Bounds {
         sizes.iter().sum::<u64>() <= self.bytes
     }
 
-    /// What is read of a file of `size` bytes in a sample: all of it, or its beginning and its end.
-    fn ranges(self, size: u64) -> Vec<Range<u64>> {
-        let most = self.bytes / self.files as u64;
+    /// What is read of a file of `size` bytes in a sample of `count`: all of it, or its beginning and its end.
+    fn ranges(self, size: u64, count: usize) -> Vec<Range<u64>> {
+        let most = self.bytes / count as u64;
         match size <= most {
             true => vec![0..size],
             false => vec![0..most / 2, size - most / 2..size],
@@ -61,25 +61,24 @@ impl Bounds {
         sizes: &[u64],
         read: impl Fn(usize, Range<u64>) -> Result<Vec<u8>, DatasetError> + Sync,
     ) -> Result<Sha256Hex, DatasetError> {
-        let holds = self.holds(sizes);
+        let (holds, places) = (self.holds(sizes), self.places(sizes));
         let seen = |&place: &usize| {
             let size = sizes[place];
             let ranges = match holds {
                 true => vec![0..size],
-                false => self.ranges(size),
+                false => self.ranges(size, places.len()),
             };
             let parts = ranges.into_iter().map(|range| read(place, range));
             let parts: Vec<Vec<u8>> = parts.collect::<Result<_, DatasetError>>()?;
             Ok(Sha256Hex::hash_bytes(&parts.concat()))
         };
-        let hashes: Result<Vec<Sha256Hex>, DatasetError> =
-            self.places(sizes).par_iter().map(seen).collect();
+        let hashes: Result<Vec<Sha256Hex>, DatasetError> = places.par_iter().map(seen).collect();
         Ok(Sha256Hex::hash_json(&hashes?)?)
     }
 }
 
-/// What was seen of the samples that were asked for before, by a hash of their rows: content is read once for as long
-/// as a data set is open.
+/// What was seen of the samples that were asked for before, by a hash of their rows: files are looked at once for as
+/// long as a data set is open.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<BTreeMap<Sha256Hex, Sha256Hex>>);
 

@@ -369,12 +369,12 @@ impl Dataset {
     ///
     /// Images in memory count with their shape and pixels; files and members of archives with the relative name that
     /// their id is made of, their size and their content (rows of a Parquet file with the size and content of that
-    /// file). Content is read to a bound of 256 MiB, so that the cost is one of some tenths of a second for any data
-    /// set, and once for as long as it is open, in parallel:
+    /// file). Every file's size is asked for and content is read to a bound of 256 MiB, in parallel, once for as long
+    /// as the data set is open:
     ///
     /// - files of no more than 256 MiB together are read whole;
-    /// - of more, 1024 are read, evenly spread over the samples in their order, and of each that has more than 256 KiB
-    ///   the first and the last 128 KiB.
+    /// - of more, at most 1024 are read, evenly spread over the samples in their order, each to its share of the bound:
+    ///   of one that is larger the beginning and the end.
     ///
     /// What is not seen is a change outside of these that keeps a file's name and size.
     ///
@@ -400,7 +400,7 @@ impl Dataset {
             class_names: &self.class_names,
             labels: Sha256Hex::hash_bytes(&labels),
             ids: Sha256Hex::hash_bytes(&ids),
-            images: self.source.hash(&self.rows, &self.seen)?,
+            images: self.seen.of(&self.rows, || self.source.hash(&self.rows))?,
         })?)
     }
 }

@@ -8,7 +8,7 @@ use diffrep_artifact::{Sha256Hex, read_bytes};
 use rayon::prelude::*;
 
 use crate::archive::Archive;
-use crate::content::{BOUNDS, Seen, read_part};
+use crate::content::{BOUNDS, read_part};
 use crate::decode::decode;
 use crate::error::io_error;
 use crate::{DatasetError, Image, Pixels};
@@ -76,7 +76,7 @@ impl Source {
 
     /// A hash of what can change the images of the given rows; of files their names and sizes, and of their content as
     /// much as [`BOUNDS`] allows.
-    pub(crate) fn hash(&self, rows: &[usize], seen: &Seen) -> Result<Sha256Hex, DatasetError> {
+    pub(crate) fn hash(&self, rows: &[usize]) -> Result<Sha256Hex, DatasetError> {
         let size = |path: &Path| {
             let metadata = fs::metadata(path).map_err(io_error(path, "examined"))?;
             Ok::<u64, DatasetError>(metadata.len())
@@ -96,19 +96,17 @@ impl Source {
             #[cfg(feature = "parquet")]
             Self::Rows(tables) => rows.iter().map(|&row| tables.name_and_size(row)).collect(),
         };
-        let content = seen.of(rows, || {
-            // What is read as one file: a row, but of Parquet the file that several rows lie in.
-            let (units, sizes): (Vec<usize>, Vec<u64>) = match self {
-                #[cfg(feature = "parquet")]
-                Self::Rows(tables) => tables.files_of(rows).into_iter().unzip(),
-                _ => rows
-                    .iter()
-                    .zip(&files)
-                    .map(|(row, (_, size))| (*row, *size))
-                    .unzip(),
-            };
-            BOUNDS.hash(&sizes, |place, range| self.part(units[place], range))
-        })?;
+        // What is read as one file: a row, but of Parquet the file that several rows lie in.
+        let (units, sizes): (Vec<usize>, Vec<u64>) = match self {
+            #[cfg(feature = "parquet")]
+            Self::Rows(tables) => tables.files_of(rows).into_iter().unzip(),
+            _ => rows
+                .iter()
+                .zip(&files)
+                .map(|(row, (_, size))| (*row, *size))
+                .unzip(),
+        };
+        let content = BOUNDS.hash(&sizes, |place, range| self.part(units[place], range))?;
         Ok(Sha256Hex::hash_json(&(files, content))?)
     }
 

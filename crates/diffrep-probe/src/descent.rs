@@ -129,6 +129,11 @@ impl Descent<'_> {
                 .generator()
                 .shuffle(&mut order);
             let mut sum = 0.0;
+            let diverges = |step, rows: &[usize]| Divergence {
+                epoch: epoch + 1,
+                step,
+                rows: rows.to_vec(),
+            };
             for rows in order.chunks(recipe.batch) {
                 at.steps += 1;
                 match learner.step(rows, epoch, rate)? {
@@ -137,11 +142,7 @@ impl Descent<'_> {
                         sum += loss * rows.len() as f64;
                     }
                     None => {
-                        diverged = Some(Divergence {
-                            epoch: epoch + 1,
-                            step: at.steps,
-                            rows: rows.to_vec(),
-                        });
+                        diverged = Some(diverges(at.steps, rows));
                         break;
                     }
                 }
@@ -150,6 +151,12 @@ impl Descent<'_> {
                 break;
             }
             let (validation, validation_loss) = learner.validate()?;
+            if !validation_loss.is_finite() {
+                // The last step of the epoch was too much, which no step after it could tell.
+                let last = order.chunks(recipe.batch).next_back().unwrap_or_default();
+                diverged = Some(diverges(at.steps, last));
+                break;
+            }
             metrics::record("loss/validation", at.steps, validation_loss);
             metrics::record("accuracy/validation", at.steps, validation);
             metrics::record("rate", at.steps, rate);

@@ -68,7 +68,7 @@ impl Features {
     }
 
     /// A safetensors file of any origin with `features` (floats, `[samples, dim]` or
-    /// `[samples, channels, height, width]`), `labels` (integers, `[samples]`) and, if it likes, `ids` of the images
+    /// `[samples, channels, height, width]`), `labels` (integers, `[samples]`) and perhaps `ids` of the images
     /// (integers, `[samples]`).
     ///
     /// # Errors

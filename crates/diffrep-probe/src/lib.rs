@@ -24,9 +24,9 @@ mod tunable;
 mod tune;
 mod tune_study;
 
-/// What a training computes from the same settings, as a part of the key of every step: the version of this
+/// What a training computes from the same settings, as a part of the key of every training: the version of this
 /// crate, and a number that is raised when, within it, the same settings come to give other numbers.
-pub(crate) const COMPUTES: (&str, u32) = (env!("CARGO_PKG_VERSION"), 2);
+pub const COMPUTES: (&str, u32) = (env!("CARGO_PKG_VERSION"), 2);
 
 pub use compare::{Candidate, Contender, HeadScore};
 pub use convex::{ConvexRecipe, Loss, fit_convex};

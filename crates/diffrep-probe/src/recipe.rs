@@ -159,8 +159,9 @@ pub struct Recipe {
     pub view: Option<View>,
     /// Learning rates tried.
     pub learning_rates: Vec<f64>,
-    /// Weight decays tried: of the head's weights, and of nothing else. Biases and scales do not decay, and
-    /// neither does what a training moves beside the head, whose pre-trained values are not drawn to zero.
+    /// Weight decays tried: of the head's weights, for which they are chosen, and of nothing else. Biases and
+    /// scales do not decay, and neither does what a training moves beside the head: an encoder's or a text's
+    /// pre-trained values, and feedback layers.
     pub weight_decays: Vec<f64>,
 }
 

@@ -227,13 +227,19 @@ fn weight_decay_is_the_heads_alone() {
     // One step, from the same gradients.
     bench.recipe.epochs = 1;
     bench.recipe.batch = bench.train.len();
-    let tune = encoder(0.1, false);
+    let feedback = from(json!({"tune": "feedback", "blocks": [9]}));
+    for tune in [encoder(0.1, false), feedback] {
+        decays_its_head_alone(&bench, &tune);
+    }
+}
+
+fn decays_its_head_alone(bench: &Bench, tune: &Tune) {
     let decayed = |weight_decay| {
         let point = Point {
             weight_decay,
             ..POINT
         };
-        let tuned = bench.run(&bench.tuning(&tune), point, None).unwrap();
+        let tuned = bench.run(&bench.tuning(tune), point, None).unwrap();
         parameters(&tuned.classifier.network)
     };
     let (without, with) = (decayed(0.0), decayed(50.0));

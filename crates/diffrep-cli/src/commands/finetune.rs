@@ -13,7 +13,7 @@ use diffrep_import::{is_latent, load, read_arch};
 use diffrep_latent::Latent;
 use diffrep_pool::PoolSize;
 use diffrep_probe::{
-    AnyRecipe, Augment, ClassifierInfo, Images, Metrics, ProbeError, Reading, Recipe,
+    AnyRecipe, Augment, COMPUTES, ClassifierInfo, Images, Metrics, ProbeError, Reading, Recipe,
     SavedClassifier, Trainable, TunableEncoder, Tune, TuneProgress, Tuned, Tuning,
 };
 use diffrep_report::{Cell, Column, Table, to_terminal_table};
@@ -475,6 +475,7 @@ fn train<E: TunableEncoder>(
         "training images": train.fingerprint()?, "validation images": validation.fingerprint()?,
         "timestep, blocks or pool": reading, "head": spec, "tuning": tune, "augmentation": augment,
         "recipe": recipe, "moving average": args.ema, "parts": args.parts, "seed": args.seed,
+        "arithmetic": COMPUTES,
     });
     let grid = recipe.grid();
     let (mut points, mut tried) = (Vec::new(), Vec::<Tuned<E>>::new());

@@ -150,7 +150,7 @@ fn precision(parts: &[LatentPart]) -> Option<String> {
     Some(format!(
         "precision: weights in {}, all of which are computed with in f32, as diffusers does unless it is told a \
          torch_dtype",
-        types.join(" and ")
+        types.join(", ")
     ))
 }
 

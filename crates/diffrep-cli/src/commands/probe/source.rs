@@ -72,7 +72,7 @@ impl Source {
             labels
                 .chunks(rows_each)
                 .all(|rows| rows.iter().all(|label| *label == rows[0])),
-            "{} has samples of one image in several classes",
+            "{} has samples of one image (by its `ids`) in several classes: leave `ids` out, or give each image one class",
             path.display()
         );
         Ok(Self {

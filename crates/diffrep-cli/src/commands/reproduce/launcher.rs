@@ -146,6 +146,13 @@ pub(super) fn launch(
         Some(Launcher::Slurm) => slurm(&steps(jobs, how, tensorboard)?, how, printer)?,
         Some(Launcher::K8s) => {
             ensure!(!args.submit, "--submit is for --launcher slurm");
+            // A folder of the pod's own would be lost with it.
+            if let Some(folder) = tensorboard.filter(|folder| folder.is_relative()) {
+                bail!(
+                    "--tensorboard {} is relative, and a pod's own folder is lost with it: give a path below a --volume",
+                    folder.display()
+                );
+            }
             kubernetes(&steps(jobs, how, tensorboard)?, how, printer)?;
         }
     }
@@ -333,7 +340,7 @@ fn kubernetes(steps: &[Step], how: &HowArgs, printer: Printer) -> Result<()> {
         write_bytes_atomic(&path, job.manifest()?.as_bytes())?;
         // Not `kubectl wait`, which waits for one condition: a job that fails would never be complete.
         apply.push(format!(
-            "kubectl apply -f {}\nuntil kubectl get job/{name} -o 'jsonpath={{.status.conditions[*].type}}' | \
+            "kubectl apply -f {} || exit\nuntil kubectl get job/{name} -o 'jsonpath={{.status.conditions[*].type}}' | \
              grep -qwE 'Complete|Failed'; do sleep 10; done",
             path.display()
         ));

@@ -51,8 +51,12 @@ pub(super) fn run(
     let blocks = ground.network.taps().len();
     let Reader { study, subject } = ground.reader(place);
     let mut contest = Contest::new(WORDS, &scale.seeds);
-    for planned in &scale.contenders {
-        let contender = contender(planned, scale, blocks)?;
+    // What is wrong with a later one is said before the first is trained.
+    let contenders = scale.contenders.iter();
+    let contenders = contenders
+        .map(|planned| Ok((planned, contender(planned, scale, blocks)?)))
+        .collect::<Result<Vec<_>>>()?;
+    for (planned, contender) in contenders {
         let scores = watched(printer, |on| {
             study.tune(&subject, &splits, &contender, &scale.seeds, on)
         })?;
