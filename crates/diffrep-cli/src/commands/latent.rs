@@ -240,7 +240,7 @@ mod tests {
         ]);
         let said = said.unwrap();
         assert!(
-            said.contains("f32 and f16 and bf16, all of which are computed with in f32"),
+            said.contains("f32, f16, bf16, all of which are computed with in f32"),
             "{said}"
         );
     }
