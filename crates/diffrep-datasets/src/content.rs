@@ -29,6 +29,11 @@ pub(crate) const BOUNDS: Bounds = Bounds {
     files: 1024,
 };
 
+/// All of a file.
+fn whole(size: u64) -> Vec<Range<u64>> {
+    std::iter::once(0..size).collect()
+}
+
 impl Bounds {
     /// Which of so many files are read: all, or as many as are sampled, evenly spread from the first on.
     fn places(self, sizes: &[u64]) -> Vec<usize> {
@@ -50,7 +55,7 @@ impl Bounds {
     fn ranges(self, size: u64, count: usize) -> Vec<Range<u64>> {
         let most = self.bytes / count as u64;
         match size <= most {
-            true => vec![0..size],
+            true => whole(size),
             false => vec![0..most / 2, size - most / 2..size],
         }
     }
@@ -65,7 +70,7 @@ impl Bounds {
         let seen = |&place: &usize| {
             let size = sizes[place];
             let ranges = match holds {
-                true => vec![0..size],
+                true => whole(size),
                 false => self.ranges(size, places.len()),
             };
             let parts = ranges.into_iter().map(|range| read(place, range));
