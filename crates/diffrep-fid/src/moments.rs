@@ -126,6 +126,16 @@ impl Moments {
             }
         }
         mean.iter_mut().for_each(|sum| *sum /= count as f64);
+        // Sums of hundreds of values that lie far from zero lose digits, which the mean of what is left gives back.
+        let mut left = vec![0.0; dim];
+        for row in rows.chunks_exact(dim) {
+            for ((sum, value), mean) in left.iter_mut().zip(row).zip(&mean) {
+                *sum += value - mean;
+            }
+        }
+        for (mean, left) in mean.iter_mut().zip(left) {
+            *mean += left / count as f64;
+        }
         for row in rows.chunks_exact_mut(dim) {
             for (value, mean) in row.iter_mut().zip(&mean) {
                 *value -= mean;
